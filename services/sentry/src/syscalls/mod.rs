@@ -1,0 +1,3 @@
+//! The system-call table and its handlers, one file per family.
+
+pub mod table;
