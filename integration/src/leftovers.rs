@@ -1,0 +1,55 @@
+//! What a runtime left behind.
+
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::runtime::Runtime;
+
+/// The places where a sandbox could leave something.
+#[derive(Debug)]
+pub struct Leftovers {
+    root: PathBuf,
+}
+
+impl Leftovers {
+    /// Of the containers of this runtime's state directory.
+    pub fn of(runtime: &Runtime) -> Leftovers {
+        Leftovers { root: runtime.root().to_owned() }
+    }
+
+    /// State directories, processes that name the state directory or one of its containers, and mounts beneath it.
+    pub fn list(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            found.push(format!("directory {}", entry.path().display()));
+        }
+        let root = self.root.to_string_lossy().into_owned();
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            if command.contains(&root) {
+                found.push(format!("process {}: {command}", process.file_name().to_string_lossy()));
+            }
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        found.extend(mounts.lines().filter(|line| line.contains(&root)).map(|line| format!("mount {line}")));
+        found
+    }
+
+    /// Nothing is left (within five seconds: the host reaps asynchronously).
+    pub fn assert_none(&self) {
+        let start = Instant::now();
+        loop {
+            let left = self.list();
+            if left.is_empty() {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(5), "left behind: {left:#?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
