@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::{fs::vfs::VfsClient, memory::MemoryFile, platform::Platform, task::PidTable};
+use crate::{
+    fs::vfs::VfsClient,
+    futex::FutexTable,
+    memory::MemoryFile,
+    platform::Platform,
+    task::{CpuWatch, PidTable},
+};
 
 /// The guest kernel. Made once at start-up, before the first task.
 pub struct Kernel {
@@ -14,10 +20,16 @@ pub struct Kernel {
     pub vfs: Arc<VfsClient>,
     /// Processes, process groups and sessions by number.
     pub pids: PidTable,
+    /// Who waits on which futex word.
+    pub futexes: FutexTable,
+    /// Looks after limits and timers in CPU time.
+    pub cpu_watch: CpuWatch,
     /// Host name and domain name.
     pub uts: parking_lot::RwLock<Uts>,
     /// What the supervisor said (limits, masked paths, sysctls).
     pub settings: bulkhead_ipc::setup::SentrySetup,
+    /// Called with init's wait status when it has ended and nothing else runs any more.
+    pub on_exit: Box<dyn Fn(i32) + Send + Sync>,
     /// When the container started, CLOCK_MONOTONIC nanoseconds of the host.
     pub boot: u64,
 }

@@ -10,6 +10,7 @@
 pub mod abi;
 pub mod executor;
 pub mod fs;
+pub mod futex;
 pub mod kernel;
 pub mod loader;
 pub mod memory;
@@ -18,5 +19,6 @@ pub mod procfs;
 pub mod signal;
 pub mod syscalls;
 pub mod task;
+pub mod time;
 
 pub use bulkhead_ipc::Errno;

@@ -1,16 +1,42 @@
 //! Tasks (guest threads), processes (thread groups), process groups and sessions.
+//!
+//! A guest thread is one future ([`run`]) that owns a [`Thread`]; what others may see of it is its [`Task`]. Threads of one
+//! group share a [`Process`]. [`PidTable`] knows all of them by number and holds what relates processes to each other: parents
+//! and children, groups, sessions, zombies.
+//!
+//! Invariants:
+//! - A task is in its process's thread list and in the pid table from before it first runs until its exit has begun.
+//! - A process is in the pid table until its parent has waited for it (or did not want to know).
+//! - Whoever makes a task's state change what it should do next (a signal, an exit, a stop) first writes the state, then calls
+//!   `task.signals.kick()`; the task looks at its state after it has said that it will run guest code, so nothing is lost.
+//! - Lock order: pid table, process (threads, limits, signals), task. Nothing that holds a lock of a process or task calls
+//!   into the pid table; nothing sends a signal while it holds the pid table.
 
-use std::{future::Future, sync::Arc};
+mod accounting;
+mod credentials;
+mod limits;
+mod pids;
+mod process;
 
-use bulkhead_ipc::Errno;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI32, AtomicU64, Ordering},
+};
+
 use parking_lot::{Mutex, RwLock};
+
+pub use accounting::{CpuAlarm, CpuTimes, CpuWatch, RunState, TaskCpu};
+pub use credentials::{Credentials, capability};
+pub use limits::Limits;
+pub use pids::{Ended, PID_MAX, PidTable, Relations};
+pub use process::Process;
 
 use crate::{
     fs::{FdTable, FsContext},
     kernel::Kernel,
     memory::AddressSpace,
     platform::{Context, Registers},
-    signal::{SignalInfo, SignalSet},
+    signal::TaskSignals,
 };
 
 /// One guest thread, as its own future sees it: what only it may touch. Handlers get `&mut Thread`.
@@ -21,6 +47,9 @@ pub struct Thread {
     pub registers: Registers,
     /// The CPU.
     pub context: Context,
+    /// The number of the system call that the guest is in, from the trap until its signals were delivered: what a restart puts
+    /// back into rax. `None` after a fault or an interruption, and after a call that sets all registers (rt_sigreturn, execve).
+    pub call: Option<u64>,
 }
 
 impl std::ops::Deref for Thread {
@@ -32,8 +61,8 @@ impl std::ops::Deref for Thread {
 
 /// A guest thread as others see it.
 pub struct Task {
-    /// Thread id.
-    pub tid: i32,
+    /// See [`Task::tid`].
+    tid: AtomicI32,
     /// Its thread group.
     pub process: Arc<Process>,
     /// The kernel.
@@ -48,43 +77,64 @@ pub struct Task {
     pub credentials: RwLock<Arc<Credentials>>,
     /// PR_SET_NAME, at most 15 bytes.
     pub name: Mutex<Vec<u8>>,
+    /// Signals sent to this thread, its mask, its alternate stack.
+    pub signals: TaskSignals,
+    /// CPU time and run state.
+    pub cpu: TaskCpu,
+    /// set_tid_address(2): cleared and futex-woken when the thread ends.
+    pub clear_child_tid: AtomicU64,
+    /// set_robust_list(2).
+    pub robust_list: AtomicU64,
+    /// PR_SET_PDEATHSIG; 0 for none.
+    pub parent_death_signal: AtomicI32,
+    /// Niceness, policy, affinity: kept and told, not acted upon (the host schedules), but for the affinity.
+    pub scheduling: Mutex<Scheduling>,
+    /// personality(2).
+    pub personality: AtomicU64,
+    /// When it was made, executor time.
+    pub started: u64,
+    /// Set on the child of a vfork(2): told when the child no longer uses the parent's memory.
+    vfork: Mutex<Option<Arc<process::Completion>>>,
 }
 
-/// A thread group.
-pub struct Process {
-    /// Process id (the leader's tid).
-    pub pid: i32,
+/// What sched_setscheduler(2), setpriority(2), ioprio_set(2), sched_setaffinity(2) set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Scheduling {
+    /// SCHED_*.
+    pub policy: i32,
+    /// Real-time priority.
+    pub priority: i32,
+    /// -20..=19.
+    pub nice: i32,
+    /// SCHED_RESET_ON_FORK.
+    pub reset_on_fork: bool,
+    /// ioprio_set(2)'s value.
+    pub io_priority: i32,
+    /// Allowed CPUs, as a bit mask over the guest's CPUs.
+    pub affinity: u64,
+    /// PR_SET_TIMERSLACK in nanoseconds.
+    pub timer_slack: u64,
 }
 
-/// Processes, groups and sessions by number.
-pub struct PidTable {}
-
-/// credentials(7), immutable: a change makes a new one.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs)]
-pub struct Credentials {
-    pub uid: u32,
-    pub euid: u32,
-    pub suid: u32,
-    pub fsuid: u32,
-    pub gid: u32,
-    pub egid: u32,
-    pub sgid: u32,
-    pub fsgid: u32,
-    pub groups: Vec<u32>,
-    pub capabilities: bulkhead_ipc::setup::CapabilitySets,
-    pub securebits: u32,
-    pub no_new_privileges: bool,
-}
-
-impl Credentials {
-    /// Whether the effective set has this capability (a `CAP_*` number from capabilities(7)).
-    pub fn has(&self, capability: u32) -> bool {
-        self.capabilities.effective & (1 << capability) != 0
+impl Default for Scheduling {
+    fn default() -> Self {
+        Scheduling {
+            policy: libc::SCHED_OTHER,
+            priority: 0,
+            nice: 0,
+            reset_on_fork: false,
+            io_priority: 0,
+            affinity: u64::MAX,
+            timer_slack: 50_000,
+        }
     }
 }
 
 impl Task {
+    /// Thread id. It changes once at most: the thread that carries out execve(2) in a group takes the leader's.
+    pub fn tid(&self) -> i32 {
+        self.tid.load(Ordering::Relaxed)
+    }
     /// The current memory.
     pub fn memory(&self) -> Arc<AddressSpace> {
         self.memory.read().clone()
@@ -103,44 +153,10 @@ impl Task {
     }
     /// A resource limit's (soft, hard) values, RLIMIT_*.
     pub fn limit(&self, resource: u32) -> (u64, u64) {
-        let _ = resource;
-        todo!()
+        self.process.limits.lock().get(resource)
     }
-    /// Whether a signal waits that would be delivered now, or the thread is to exit.
-    pub fn has_pending_signal(&self) -> bool {
-        todo!()
-    }
-    /// Sends to this thread.
-    pub fn send_signal(&self, info: SignalInfo) {
-        let _ = info;
-        todo!()
-    }
-
-    /// Waits for `future`, or for a signal: `Err(ERESTARTSYS)` then (callers map it to the right restart code).
-    pub async fn interruptible<T>(&self, future: impl Future<Output = T>) -> Result<T, Errno> {
-        let _ = future;
-        todo!()
-    }
-    /// As `interruptible`, with a deadline in executor time (`None` waits for ever): `Ok(None)` when it passed.
-    pub async fn interruptible_until<T>(
-        &self,
-        deadline: Option<u64>,
-        future: impl Future<Output = T>,
-    ) -> Result<Option<T>, Errno> {
-        let _ = (deadline, future);
-        todo!()
-    }
-    /// Replaces the signal mask until the current system call has ended and its signals were delivered (ppoll, sigsuspend).
-    pub fn set_temporary_mask(&self, mask: SignalSet) {
-        let _ = mask;
-        todo!()
-    }
-}
-
-impl Process {
-    /// Sends to the process: any thread that does not block it takes it.
-    pub fn send_signal(&self, info: SignalInfo) {
-        let _ = info;
-        todo!()
+    /// Whether the thread is to exit: its group exits, or another thread of it carries out execve.
+    pub fn must_exit(&self) -> bool {
+        self.signals.is_ending() || self.process.signals.exit_status().is_some()
     }
 }

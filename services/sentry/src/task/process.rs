@@ -1,0 +1,152 @@
+//! A thread group: what its threads share beyond what clone(2) lets them share piecewise.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{CpuTimes, Limits, Task};
+use crate::{
+    executor::{Readiness, WaitQueue},
+    fs::OpenFile,
+    kernel::Kernel,
+    signal::ProcessSignals,
+    time::ProcessTimers,
+};
+
+/// A thread group.
+pub struct Process {
+    /// Process id (the leader's tid).
+    pub pid: i32,
+    /// Signals sent to the process, and the actions its threads share.
+    pub signals: ProcessSignals,
+    /// The kernel.
+    pub kernel: Arc<Kernel>,
+    /// Interval timers and POSIX timers.
+    pub timers: ProcessTimers,
+    /// Resource limits.
+    pub limits: Mutex<Limits>,
+    /// Threads that have not begun to exit.
+    threads: Mutex<Vec<Arc<Task>>>,
+    /// Woken when a child of this process changes state.
+    pub child_events: Arc<WaitQueue>,
+    /// Woken (HUP and IN) when this process has become a zombie, and when one of its threads has exited.
+    pub exit_events: Arc<WaitQueue>,
+    /// What the parent gets when this process ends (SIGCHLD, mostly); 0 for nothing.
+    pub exit_signal: AtomicI32,
+    /// PR_SET_CHILD_SUBREAPER.
+    pub child_subreaper: AtomicBool,
+    /// PR_SET_DUMPABLE.
+    pub dumpable: AtomicI32,
+    /// /proc/self/oom_score_adj.
+    pub oom_score_adjust: AtomicI32,
+    /// Whether it has called execve since it was forked (setpgid(2) asks).
+    pub(super) has_executed: AtomicBool,
+    /// The program, for /proc/self/exe.
+    pub executable: RwLock<Option<Arc<OpenFile>>>,
+    /// CPU time of threads that have ended.
+    pub(super) ended_threads: Mutex<CpuTimes>,
+    /// CPU time of children that were waited for, and theirs.
+    pub(super) waited_children: Mutex<CpuTimes>,
+    /// Largest resident size so far, in bytes, of this process's memory as it ended.
+    pub(super) peak_resident: AtomicU64,
+    /// The same of children that were waited for.
+    pub(super) children_peak_resident: AtomicU64,
+    /// When it was made, executor time.
+    pub started: u64,
+}
+
+/// Something that happens once and can be waited for.
+#[derive(Default)]
+pub(super) struct Completion {
+    done: AtomicBool,
+    queue: Arc<WaitQueue>,
+}
+
+impl Completion {
+    pub fn complete(&self) {
+        self.done.store(true, Ordering::Release);
+        self.queue.wake(Readiness::all());
+    }
+    pub async fn wait(&self) {
+        crate::executor::wait_for(&self.queue, Readiness::IN, || self.done.load(Ordering::Acquire).then_some(())).await
+    }
+}
+
+impl Process {
+    /// A process without threads, not yet in the pid table.
+    pub(super) fn new(kernel: &Arc<Kernel>, pid: i32, signals: ProcessSignals, limits: Limits, exit_signal: i32) -> Process {
+        Process {
+            pid,
+            signals,
+            kernel: kernel.clone(),
+            timers: ProcessTimers::default(),
+            limits: Mutex::new(limits),
+            threads: Mutex::default(),
+            child_events: Arc::default(),
+            exit_events: Arc::default(),
+            exit_signal: AtomicI32::new(exit_signal),
+            child_subreaper: AtomicBool::new(false),
+            dumpable: AtomicI32::new(1),
+            oom_score_adjust: AtomicI32::new(0),
+            has_executed: AtomicBool::new(false),
+            executable: RwLock::new(None),
+            ended_threads: Mutex::default(),
+            waited_children: Mutex::default(),
+            peak_resident: AtomicU64::new(0),
+            children_peak_resident: AtomicU64::new(0),
+            started: crate::executor::now(),
+        }
+    }
+
+    /// Its threads that have not begun to exit, oldest first (the leader first while it lives).
+    pub fn threads(&self) -> Vec<Arc<Task>> {
+        self.threads.lock().clone()
+    }
+    /// Calls `f` with the threads, without copying the list. `f` may take locks of tasks only.
+    pub fn with_threads<T>(&self, f: impl FnOnce(&[Arc<Task>]) -> T) -> T {
+        f(&self.threads.lock())
+    }
+    /// Number of threads.
+    pub fn thread_count(&self) -> usize {
+        self.threads.lock().len()
+    }
+    /// The leader, or the oldest thread if it has ended. `None` when all have.
+    pub fn leader(&self) -> Option<Arc<Task>> {
+        self.threads.lock().first().cloned()
+    }
+    /// Adds a thread; false when the group is exiting already.
+    pub(super) fn add_thread(&self, task: Arc<Task>) -> bool {
+        let mut threads = self.threads.lock();
+        if self.signals.exit_status().is_some() {
+            return false;
+        }
+        threads.push(task);
+        true
+    }
+    /// Takes a thread out; how many are left.
+    pub(super) fn remove_thread(&self, task: &Arc<Task>) -> usize {
+        let mut threads = self.threads.lock();
+        threads.retain(|other| !Arc::ptr_eq(other, task));
+        threads.len()
+    }
+
+    /// Tells the parent that this process stopped or goes on (`code` is CLD_*): SIGCHLD unless it has SA_NOCLDSTOP, and whoever
+    /// waits is woken. Takes the pid table.
+    pub(crate) fn notify_parent(&self, code: i32, status: i32) {
+        let _ = (code, status);
+        todo!()
+    }
+
+    /// CPU time of all its threads, living and ended.
+    pub fn cpu_times(&self) -> CpuTimes {
+        let ended = *self.ended_threads.lock();
+        self.threads.lock().iter().fold(ended, |sum, task| sum + task.cpu_times())
+    }
+    /// CPU time of children that were waited for, and theirs.
+    pub fn children_cpu_times(&self) -> CpuTimes {
+        *self.waited_children.lock()
+    }
+}

@@ -1,0 +1,6 @@
+//! Time: clocks, interval timers, POSIX timers.
+
+pub mod posix;
+mod process;
+
+pub use process::ProcessTimers;
