@@ -1,6 +1,20 @@
-//! How Bulkhead's services speak to each other.
+//! How Bulkhead's services speak to each other, start, and lock themselves down.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`channel`] | the control plane: messages with fds over a SEQPACKET socket |
+//! | [`ring`], [`rpc`] | the fast plane: synchronous calls through shared memory |
+//! | [`setup`] | what the supervisor and the services tell each other |
+//! | [`vfs`] | what the sentry asks of vfs |
+//! | [`service`] | the scaffolding of every service's `main` |
+//! | [`confine`] | what a service takes away from itself before it serves |
+//! | [`debug`] | the gRPC server that costs nothing until someone connects |
+//! | [`affinity`] | threads that stay on one CPU |
 
+pub mod affinity;
+pub mod channel;
 mod errno;
+pub mod ring;
 pub mod rpc;
 pub mod setup;
 pub mod vfs;
