@@ -1,0 +1,1 @@
+//! The signal frame on the guest stack.
