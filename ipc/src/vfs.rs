@@ -30,9 +30,11 @@ pub struct Caller {
     pub capabilities: u64,
 }
 
-/// Where a path starts and what it is.
+/// Where a path starts, what it is, and who walks it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct At {
+    /// Whose permissions count for this walk and what is done at its end.
+    pub caller: Caller,
     /// The caller's root directory (chroot(2)): absolute paths and `..` stop here.
     pub root: NodeId,
     /// Where relative paths start: the working directory or a directory fd.
