@@ -16,7 +16,11 @@ pub mod channel;
 mod errno;
 pub mod ring;
 pub mod rpc;
+mod schema;
 pub mod setup;
 pub mod vfs;
+mod wire;
 
 pub use errno::{Errno, name_of};
+use schema::vfs_capnp;
+pub use wire::DecodeError;

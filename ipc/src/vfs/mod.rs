@@ -1,9 +1,15 @@
 //! What the sentry asks of vfs: the typed requests and replies. `schema/vfs.capnp` is their form on the wire and
-//! [`codec`](self) (the functions at the end) turns one into the other; nothing here is trusted before it was decoded.
+//! [`Request::encode`], [`Request::decode`] and their twins of [`Reply`] turn one into the other; nothing here is trusted before
+//! it was decoded.
 //!
 //! A request names files by a *base* node and a path. vfs walks the path itself (permission checks, symlinks, mount
 //! crossings included). Where a walk enters a file system that the sentry implements (proc, sysfs, devpts, mqueue), the
 //! reply is [`Reply::Foreign`] with the rest of the path, and the sentry goes on by itself.
+
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
 
 use crate::Errno;
 

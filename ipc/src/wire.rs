@@ -1,0 +1,92 @@
+//! Reading and writing Cap'n Proto messages that come from another service: limits, alignment, checked fields. Every codec of
+//! this crate goes through here, and none of it panics on any bytes.
+
+use std::borrow::Cow;
+
+use capnp::{
+    message::{Builder, HeapAllocator, Reader, ReaderOptions},
+    serialize::{self, BufferSegments},
+};
+
+use crate::Errno;
+
+/// Why bytes from another service are not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes are no Cap'n Proto message of this schema.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+    /// A field is longer than Linux allows it to be.
+    #[error("{0} is too long")]
+    TooLong(&'static str),
+    /// A field has a value that means nothing.
+    #[error("{0} has no such value")]
+    Invalid(&'static str),
+}
+
+impl DecodeError {
+    /// What the asker gets to see.
+    pub fn errno(&self) -> Errno {
+        match self {
+            DecodeError::TooLong(_) => Errno::ENAMETOOLONG,
+            DecodeError::Malformed(_) | DecodeError::Invalid(_) => Errno::EINVAL,
+        }
+    }
+}
+
+impl From<capnp::Error> for DecodeError {
+    fn from(error: capnp::Error) -> Self {
+        DecodeError::Malformed(error.to_string())
+    }
+}
+
+impl From<capnp::NotInSchema> for DecodeError {
+    fn from(_: capnp::NotInSchema) -> Self {
+        DecodeError::Invalid("a union or enum")
+    }
+}
+
+impl From<std::str::Utf8Error> for DecodeError {
+    fn from(_: std::str::Utf8Error) -> Self {
+        DecodeError::Invalid("a text")
+    }
+}
+
+/// Words (8 bytes) that reading one message may touch: twice the largest message, so that a message whose pointers share
+/// their targets cannot be made to look larger than it is.
+const TRAVERSAL_LIMIT: usize = 2 * crate::rpc::MAX_MESSAGE / 8;
+
+/// No message of ours nests deeper than six.
+const NESTING_LIMIT: i32 = 12;
+
+/// Reads `bytes` as one message and lets `read` take it apart.
+pub(crate) fn decode<T>(
+    bytes: &[u8],
+    read: impl FnOnce(&Reader<BufferSegments<&[u8]>>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let options = ReaderOptions { traversal_limit_in_words: Some(TRAVERSAL_LIMIT), nesting_limit: NESTING_LIMIT };
+    let bytes = if bytes.as_ptr().addr().is_multiple_of(8) { Cow::Borrowed(bytes) } else { Cow::Owned(bytes.to_vec()) };
+    read(&serialize::read_message_from_flat_slice(&mut &bytes[..], options)?)
+}
+
+/// Builds a message and replaces `into` by its bytes.
+pub(crate) fn encode(into: &mut Vec<u8>, build: impl FnOnce(&mut Builder<HeapAllocator>)) {
+    let mut message = Builder::new_default();
+    build(&mut message);
+    *into = serialize::write_message_to_words(&message);
+}
+
+/// A field of bytes of at most `limit`.
+pub(crate) fn bounded(bytes: &[u8], limit: usize, what: &'static str) -> Result<Vec<u8>, DecodeError> {
+    if bytes.len() > limit { Err(DecodeError::TooLong(what)) } else { Ok(bytes.to_vec()) }
+}
+
+/// Checks the number of elements of a list, for `u32` lengths that come from outside.
+pub(crate) fn count(length: u32, limit: u32, what: &'static str) -> Result<usize, DecodeError> {
+    if length > limit { Err(DecodeError::Invalid(what)) } else { Ok(length as usize) }
+}
+
+/// A length as Cap'n Proto counts it; no list of ours comes near `u32::MAX`.
+pub(crate) fn list_length(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
