@@ -6,6 +6,7 @@
 //! | [`ring`], [`rpc`] | the fast plane: synchronous calls through shared memory |
 //! | [`setup`] | what the supervisor and the services tell each other |
 //! | [`vfs`] | what the sentry asks of vfs |
+//! | [`gofer`] | what vfs asks of the gofer |
 //! | [`service`] | the scaffolding of every service's `main` |
 //! | [`confine`] | what a service takes away from itself before it serves |
 //! | [`debug`] | the gRPC server that costs nothing until someone connects |
@@ -14,6 +15,7 @@
 pub mod affinity;
 pub mod channel;
 mod errno;
+pub mod gofer;
 pub mod ring;
 pub mod rpc;
 mod schema;
@@ -22,5 +24,5 @@ pub mod vfs;
 mod wire;
 
 pub use errno::{Errno, name_of};
-use schema::vfs_capnp;
+use schema::{gofer_capnp, vfs_capnp};
 pub use wire::DecodeError;

@@ -3,4 +3,6 @@
 #![allow(clippy::all, missing_docs, unused_qualifications)]
 
 #[rustfmt::skip]
+pub mod gofer_capnp;
+#[rustfmt::skip]
 pub mod vfs_capnp;

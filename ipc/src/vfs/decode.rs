@@ -11,15 +11,15 @@ use crate::{
 };
 
 /// PATH_MAX without its NUL.
-const PATH_LIMIT: usize = 4095;
+pub(crate) const PATH_LIMIT: usize = 4095;
 /// NAME_MAX, also the limit of an attribute's name (XATTR_NAME_MAX).
-const NAME_LIMIT: usize = 255;
+pub(crate) const NAME_LIMIT: usize = 255;
 /// XATTR_SIZE_MAX.
-const VALUE_LIMIT: usize = 65536;
+pub(crate) const VALUE_LIMIT: usize = 65536;
 /// NGROUPS_MAX.
 const GROUP_LIMIT: u32 = 65536;
 /// Elements of any other list; the size of a message bounds them further.
-const LIST_LIMIT: u32 = 16384;
+pub(crate) const LIST_LIMIT: u32 = 16384;
 /// Options of a mount (a page, as mount(2)).
 const OPTIONS_LIMIT: usize = 4096;
 
@@ -118,33 +118,8 @@ fn get_reply(from: schema::reply::Reader<'_>) -> Result<Reply, DecodeError> {
         },
         Which::Attributes(attributes) => Reply::Attributes(get_attributes(attributes?)?),
         Which::Bytes(bytes) => Reply::Bytes(bytes?.to_vec()),
-        Which::Entries(list) => {
-            let list = list?;
-            let mut entries = Vec::with_capacity(count(list.len(), LIST_LIMIT, "count of entries")?);
-            for entry in list.iter() {
-                entries.push(DirEntry {
-                    inode: entry.get_inode(),
-                    next: entry.get_next(),
-                    kind: entry.get_kind(),
-                    name: bounded(entry.get_name()?, NAME_LIMIT, "name of an entry")?,
-                });
-            }
-            Reply::Entries(entries)
-        }
-        Which::Statistics(from) => {
-            let from = from?;
-            Reply::Statistics(FsStatistics {
-                magic: from.get_magic(),
-                block_size: from.get_block_size(),
-                blocks: from.get_blocks(),
-                blocks_free: from.get_blocks_free(),
-                blocks_available: from.get_blocks_available(),
-                files: from.get_files(),
-                files_free: from.get_files_free(),
-                name_length: from.get_name_length(),
-                flags: from.get_flags(),
-            })
-        }
+        Which::Entries(list) => Reply::Entries(get_entries(list?)?),
+        Which::Statistics(statistics) => Reply::Statistics(get_statistics(statistics?)),
         Which::Lock(group) => Reply::Lock(match group.which()? {
             schema::reply::lock::Which::None(()) => None,
             schema::reply::lock::Which::Held(lock) => Some(get_lock(lock?)?),
@@ -205,7 +180,7 @@ fn get_time(seconds: i64, nanoseconds: u32) -> Result<Timestamp, DecodeError> {
     if nanoseconds < 1_000_000_000 { Ok(Timestamp { seconds, nanoseconds }) } else { Err(DecodeError::Invalid("nanoseconds")) }
 }
 
-fn get_set_time(from: schema::set_time::Reader<'_>) -> Result<SetTime, DecodeError> {
+pub(crate) fn get_set_time(from: schema::set_time::Reader<'_>) -> Result<SetTime, DecodeError> {
     use schema::set_time::Which;
     Ok(match from.which()? {
         Which::Keep(()) => SetTime::Keep,
@@ -217,7 +192,7 @@ fn get_set_time(from: schema::set_time::Reader<'_>) -> Result<SetTime, DecodeErr
     })
 }
 
-fn get_attributes(from: schema::attributes::Reader<'_>) -> Result<Attributes, DecodeError> {
+pub(crate) fn get_attributes(from: schema::attributes::Reader<'_>) -> Result<Attributes, DecodeError> {
     Ok(Attributes {
         device: from.get_device(),
         inode: from.get_inode(),
@@ -236,6 +211,33 @@ fn get_attributes(from: schema::attributes::Reader<'_>) -> Result<Attributes, De
         mount: from.get_mount(),
         mount_flags: from.get_mount_flags(),
     })
+}
+
+pub(crate) fn get_entries(list: capnp::struct_list::Reader<'_, schema::dir_entry::Owned>) -> Result<Vec<DirEntry>, DecodeError> {
+    let mut entries = Vec::with_capacity(count(list.len(), LIST_LIMIT, "count of entries")?);
+    for entry in list.iter() {
+        entries.push(DirEntry {
+            inode: entry.get_inode(),
+            next: entry.get_next(),
+            kind: entry.get_kind(),
+            name: bounded(entry.get_name()?, NAME_LIMIT, "name of an entry")?,
+        });
+    }
+    Ok(entries)
+}
+
+pub(crate) fn get_statistics(from: schema::fs_statistics::Reader<'_>) -> FsStatistics {
+    FsStatistics {
+        magic: from.get_magic(),
+        block_size: from.get_block_size(),
+        blocks: from.get_blocks(),
+        blocks_free: from.get_blocks_free(),
+        blocks_available: from.get_blocks_available(),
+        files: from.get_files(),
+        files_free: from.get_files_free(),
+        name_length: from.get_name_length(),
+        flags: from.get_flags(),
+    }
 }
 
 fn get_foreign(from: schema::foreign::Reader<'_>) -> Result<Foreign, DecodeError> {

@@ -1,6 +1,6 @@
 //! From types to the wire.
 
-use super::{At, Attributes, Caller, Foreign, ForeignFs, Lock, LockFamily, LockKind, Reply, Request, SetTime, Timestamp};
+use super::{At, Attributes, Caller, DirEntry, Foreign, ForeignFs, FsStatistics, Lock, LockFamily, LockKind, Reply, Request, SetTime, Timestamp};
 use crate::{
     vfs_capnp as schema,
     wire::{self, list_length},
@@ -204,28 +204,8 @@ fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
         }
         Reply::Attributes(attributes) => put_attributes(attributes, to.init_attributes()),
         Reply::Bytes(bytes) => to.set_bytes(bytes),
-        Reply::Entries(entries) => {
-            let mut list = to.init_entries(list_length(entries.len()));
-            for (index, entry) in (0..).zip(entries) {
-                let mut to = list.reborrow().get(index);
-                to.set_inode(entry.inode);
-                to.set_next(entry.next);
-                to.set_kind(entry.kind);
-                to.set_name(&entry.name);
-            }
-        }
-        Reply::Statistics(statistics) => {
-            let mut to = to.init_statistics();
-            to.set_magic(statistics.magic);
-            to.set_block_size(statistics.block_size);
-            to.set_blocks(statistics.blocks);
-            to.set_blocks_free(statistics.blocks_free);
-            to.set_blocks_available(statistics.blocks_available);
-            to.set_files(statistics.files);
-            to.set_files_free(statistics.files_free);
-            to.set_name_length(statistics.name_length);
-            to.set_flags(statistics.flags);
-        }
+        Reply::Entries(entries) => put_entries(entries, to.init_entries(list_length(entries.len()))),
+        Reply::Statistics(statistics) => put_statistics(statistics, to.init_statistics()),
         Reply::Lock(lock) => match lock {
             None => to.init_lock().set_none(()),
             Some(lock) => put_lock(lock, to.init_lock().init_held()),
@@ -276,7 +256,7 @@ fn put_timestamp(time: Timestamp, mut to: schema::timestamp::Builder<'_>) {
     to.set_nanoseconds(time.nanoseconds);
 }
 
-fn put_set_time(time: &SetTime, mut to: schema::set_time::Builder<'_>) {
+pub(crate) fn put_set_time(time: &SetTime, mut to: schema::set_time::Builder<'_>) {
     match time {
         SetTime::Keep => to.set_keep(()),
         SetTime::Now => to.set_now(()),
@@ -284,7 +264,7 @@ fn put_set_time(time: &SetTime, mut to: schema::set_time::Builder<'_>) {
     }
 }
 
-fn put_attributes(attributes: &Attributes, mut to: schema::attributes::Builder<'_>) {
+pub(crate) fn put_attributes(attributes: &Attributes, mut to: schema::attributes::Builder<'_>) {
     to.set_device(attributes.device);
     to.set_inode(attributes.inode);
     to.set_mode(attributes.mode);
@@ -305,6 +285,28 @@ fn put_attributes(attributes: &Attributes, mut to: schema::attributes::Builder<'
     to.set_changed_nanoseconds(attributes.changed.nanoseconds);
     to.set_created_seconds(attributes.created.seconds);
     to.set_created_nanoseconds(attributes.created.nanoseconds);
+}
+
+pub(crate) fn put_entries(entries: &[DirEntry], mut list: capnp::struct_list::Builder<'_, schema::dir_entry::Owned>) {
+    for (index, entry) in (0..).zip(entries) {
+        let mut to = list.reborrow().get(index);
+        to.set_inode(entry.inode);
+        to.set_next(entry.next);
+        to.set_kind(entry.kind);
+        to.set_name(&entry.name);
+    }
+}
+
+pub(crate) fn put_statistics(statistics: &FsStatistics, mut to: schema::fs_statistics::Builder<'_>) {
+    to.set_magic(statistics.magic);
+    to.set_block_size(statistics.block_size);
+    to.set_blocks(statistics.blocks);
+    to.set_blocks_free(statistics.blocks_free);
+    to.set_blocks_available(statistics.blocks_available);
+    to.set_files(statistics.files);
+    to.set_files_free(statistics.files_free);
+    to.set_name_length(statistics.name_length);
+    to.set_flags(statistics.flags);
 }
 
 fn put_foreign(foreign: &Foreign, mut to: schema::foreign::Builder<'_>) {

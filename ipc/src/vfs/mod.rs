@@ -6,10 +6,10 @@
 //! crossings included). Where a walk enters a file system that the sentry implements (proc, sysfs, devpts, mqueue), the
 //! reply is [`Reply::Foreign`] with the rest of the path, and the sentry goes on by itself.
 
-mod decode;
-mod encode;
+pub(crate) mod decode;
+pub(crate) mod encode;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::Errno;
 

@@ -23,7 +23,7 @@ fn timestamp() -> impl Strategy<Value = Timestamp> {
     (any::<i64>(), 0..1_000_000_000u32).prop_map(|(seconds, nanoseconds)| Timestamp { seconds, nanoseconds })
 }
 
-fn set_time() -> impl Strategy<Value = SetTime> {
+pub(crate) fn set_time() -> impl Strategy<Value = SetTime> {
     prop_oneof![Just(SetTime::Keep), Just(SetTime::Now), timestamp().prop_map(SetTime::To)]
 }
 
@@ -94,7 +94,7 @@ fn request() -> impl Strategy<Value = Request> {
     prop_oneof![walks, changes, nodes]
 }
 
-fn attributes() -> impl Strategy<Value = Attributes> {
+pub(crate) fn attributes() -> impl Strategy<Value = Attributes> {
     let numbers = (any::<[u64; 5]>(), any::<[u32; 7]>());
     (numbers, timestamp(), timestamp(), timestamp(), timestamp()).prop_map(
         |((wide, narrow), accessed, modified, changed, created)| Attributes {
@@ -130,9 +130,25 @@ fn foreign() -> impl Strategy<Value = Foreign> {
         .prop_map(|(fs, mount, mount_flags, inner, mountpoint, rest)| Foreign { fs, mount, mount_flags, inner, mountpoint, rest })
 }
 
+pub(crate) fn entry() -> impl Strategy<Value = DirEntry> {
+    (any::<u64>(), any::<u64>(), any::<u8>(), bytes()).prop_map(|(inode, next, kind, name)| DirEntry { inode, next, kind, name })
+}
+
+pub(crate) fn statistics() -> impl Strategy<Value = FsStatistics> {
+    any::<[u64; 9]>().prop_map(|n| FsStatistics {
+        magic: n[0],
+        block_size: n[1],
+        blocks: n[2],
+        blocks_free: n[3],
+        blocks_available: n[4],
+        files: n[5],
+        files_free: n[6],
+        name_length: n[7],
+        flags: n[8],
+    })
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
-    let entry = (any::<u64>(), any::<u64>(), any::<u8>(), bytes())
-        .prop_map(|(inode, next, kind, name)| DirEntry { inode, next, kind, name });
     let mount =
         (any::<[u32; 3]>(), any::<u64>(), bytes(), bytes(), "\\PC*", "[a-z]*", "[a-z,=]*").prop_map(
             |(numbers, device, root, mountpoint, source, fstype, options)| MountInfo {
@@ -147,17 +163,6 @@ fn reply() -> impl Strategy<Value = Reply> {
                 options,
             },
         );
-    let statistics = any::<[u64; 9]>().prop_map(|n| FsStatistics {
-        magic: n[0],
-        block_size: n[1],
-        blocks: n[2],
-        blocks_free: n[3],
-        blocks_available: n[4],
-        files: n[5],
-        files_free: n[6],
-        name_length: n[7],
-        flags: n[8],
-    });
     prop_oneof![
         any::<i32>().prop_map(|number| Reply::Error(Errno::new(number))),
         Just(Reply::Done),
@@ -170,8 +175,8 @@ fn reply() -> impl Strategy<Value = Reply> {
         }),
         attributes().prop_map(Reply::Attributes),
         bytes().prop_map(Reply::Bytes),
-        vec(entry, 0..10).prop_map(Reply::Entries),
-        statistics.prop_map(Reply::Statistics),
+        vec(entry(), 0..10).prop_map(Reply::Entries),
+        statistics().prop_map(Reply::Statistics),
         option::of(lock()).prop_map(Reply::Lock),
         vec(mount, 0..5).prop_map(Reply::Mounts),
         (foreign(), any::<bool>()).prop_map(|(place, second)| Reply::Foreign { place, second }),
