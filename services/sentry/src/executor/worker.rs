@@ -1,0 +1,311 @@
+//! Workers: one pinned thread per CPU with a run queue, a slot for the task that was woken last, deadlines, and the guest
+//! threads that post to it.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering, fence},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use async_task::Runnable;
+use parking_lot::Mutex;
+
+use super::{
+    futex::{futex_wait_until, futex_wake},
+    timer::Deadlines,
+};
+
+/// Where guest threads post that they stopped.
+pub(crate) trait Posts: Send + Sync {
+    /// The word on which this worker sleeps: 1 while it sleeps. Posters set it to 0 and wake. Guests can write it, so it is
+    /// only a hint: the worker looks by itself when [`Posts::next_look`] says so.
+    fn sleeping(&self, worker: usize) -> &AtomicU32;
+    /// Whether anybody has posted to this worker.
+    fn any(&self, worker: usize) -> bool;
+    /// Wakes the tasks of those who posted to this worker.
+    fn drain(&self, worker: usize);
+    /// The worker is about to sleep: when it must look again though nobody woke it.
+    fn next_look(&self, worker: usize) -> Option<u64>;
+    /// That time has come.
+    fn look(&self, worker: usize);
+    /// The workers have started.
+    fn started(self: Arc<Self>);
+}
+
+struct Configuration {
+    cpus: Vec<u32>,
+    posts: Option<Arc<dyn Posts>>,
+}
+
+static CONFIGURATION: OnceLock<Configuration> = OnceLock::new();
+static WORKERS: OnceLock<Workers> = OnceLock::new();
+
+struct Workers {
+    all: Vec<Worker>,
+    posts: Option<Arc<dyn Posts>>,
+}
+
+#[derive(Default)]
+struct Worker {
+    queue: Mutex<VecDeque<Runnable>>,
+    deadlines: Deadlines,
+    /// Whether it sleeps, for those inside the sentry: guests cannot reach this one.
+    asleep: AtomicBool,
+    /// Its futex word when there is no platform.
+    own_word: AtomicU32,
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
+    /// The task woken last by what runs on this worker: polled next, because it shares the cache and the CPU with its waker.
+    static NEXT: RefCell<Option<Runnable>> = const { RefCell::new(None) };
+    /// While posts are drained, woken tasks queue up in order.
+    static IN_ORDER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// After so many tasks from the slot in a row the queue has its turn.
+const SLOT_TURNS: u32 = 16;
+
+/// What to run on; once, before the first task. `false` when workers run already.
+pub(crate) fn configure(cpus: &[u32], posts: Arc<dyn Posts>) -> bool {
+    CONFIGURATION.set(Configuration { cpus: cpus.to_vec(), posts: Some(posts) }).is_ok()
+}
+
+fn configuration() -> &'static Configuration {
+    CONFIGURATION.get_or_init(|| Configuration { cpus: Vec::new(), posts: None })
+}
+
+fn workers() -> &'static Workers {
+    let mut first = false;
+    let workers = WORKERS.get_or_init(|| {
+        first = true;
+        let configuration = configuration();
+        Workers {
+            all: (0..configuration.cpus.len().max(1)).map(|_| Worker::default()).collect(),
+            posts: configuration.posts.clone(),
+        }
+    });
+    if first {
+        for index in 0..workers.all.len() {
+            let cpu = configuration().cpus.get(index).copied();
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(1024 * 1024);
+            if let Err(error) = thread.spawn(move || run(index, cpu)) {
+                // Without its workers the sentry cannot do anything at all.
+                tracing::error!(%error, "cannot start a worker");
+                std::process::abort();
+            }
+        }
+        if let Some(posts) = &workers.posts {
+            posts.clone().started();
+        }
+    }
+    workers
+}
+
+pub(super) fn current() -> Option<usize> {
+    CURRENT.get()
+}
+
+pub(super) fn count() -> usize {
+    configuration().cpus.len().max(1)
+}
+
+pub(super) fn deadlines(worker: usize) -> &'static Deadlines {
+    &workers().all[worker].deadlines
+}
+
+/// Makes a worker look around if it sleeps.
+pub(super) fn wake(index: usize) {
+    let workers = workers();
+    let worker = &workers.all[index];
+    fence(Ordering::SeqCst);
+    if worker.asleep.load(Ordering::Relaxed) && worker.asleep.swap(false, Ordering::SeqCst) {
+        let word = workers.word(index);
+        word.store(0, Ordering::SeqCst);
+        futex_wake(word);
+    }
+}
+
+pub(super) fn spawn(cpu: usize, future: impl Future<Output = ()> + Send + 'static) {
+    let home = cpu.min(count() - 1);
+    let (runnable, task) = async_task::spawn(future, move |runnable| schedule(runnable, home));
+    task.detach();
+    inject(runnable, home);
+}
+
+fn schedule(runnable: Runnable, home: usize) {
+    match CURRENT.get() {
+        Some(index) if IN_ORDER.get() => workers().all[index].queue.lock().push_back(runnable),
+        Some(index) => {
+            let displaced = NEXT.with(|next| next.borrow_mut().replace(runnable));
+            if let Some(displaced) = displaced {
+                workers().all[index].queue.lock().push_back(displaced);
+            }
+        }
+        None => inject(runnable, home),
+    }
+}
+
+fn inject(runnable: Runnable, index: usize) {
+    workers().all[index].queue.lock().push_back(runnable);
+    if CURRENT.get() != Some(index) {
+        wake(index);
+    }
+}
+
+impl Workers {
+    fn word(&self, index: usize) -> &AtomicU32 {
+        match &self.posts {
+            Some(posts) => posts.sleeping(index),
+            None => &self.all[index].own_word,
+        }
+    }
+}
+
+/// A worker that unwinds would leave its tasks hanging for ever: end the sentry instead.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+fn run(index: usize, cpu: Option<u32>) {
+    let _guard = AbortOnUnwind;
+    CURRENT.set(Some(index));
+    if let Some(cpu) = cpu {
+        pin_thread(0, cpu);
+    }
+    let workers = WORKERS.wait();
+    let me = &workers.all[index];
+    let mut slot_turns = 0;
+    loop {
+        let mut idle = true;
+        if let Some(posts) = &workers.posts
+            && posts.any(index)
+        {
+            IN_ORDER.set(true);
+            posts.drain(index);
+            IN_ORDER.set(false);
+        }
+        idle &= !me.deadlines.run();
+        // A few tasks, then look at posts and deadlines again.
+        for _ in 0..8 {
+            let slot = if slot_turns < SLOT_TURNS { NEXT.with(|next| next.borrow_mut().take()) } else { None };
+            let runnable = match slot {
+                Some(runnable) => {
+                    slot_turns += 1;
+                    Some(runnable)
+                }
+                None => {
+                    slot_turns = 0;
+                    let queued = me.queue.lock().pop_front();
+                    queued.or_else(|| NEXT.with(|next| next.borrow_mut().take()))
+                }
+            };
+            match runnable {
+                Some(runnable) => {
+                    idle = false;
+                    runnable.run();
+                }
+                None => break,
+            }
+        }
+        if idle {
+            sleep(workers, index);
+        }
+    }
+}
+
+fn sleep(workers: &Workers, index: usize) {
+    let me = &workers.all[index];
+    let word = workers.word(index);
+    let look = workers.posts.as_ref().and_then(|posts| posts.next_look(index));
+    let deadline = me.deadlines.first();
+    let until = match (look, deadline) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    me.asleep.store(true, Ordering::SeqCst);
+    word.store(1, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+    let posted = workers.posts.as_ref().is_some_and(|posts| posts.any(index));
+    if !posted && me.queue.lock().is_empty() && me.deadlines.first() == deadline {
+        futex_wait_until(word, 1, until);
+    }
+    me.asleep.store(false, Ordering::SeqCst);
+    word.store(0, Ordering::SeqCst);
+    if let (Some(posts), Some(look)) = (&workers.posts, look)
+        && super::now() >= look
+    {
+        IN_ORDER.set(true);
+        posts.look(index);
+        IN_ORDER.set(false);
+    }
+}
+
+/// Binds a thread (0: the calling one) to a host CPU. A host that forbids it only costs speed.
+pub(crate) fn pin_thread(tid: i32, cpu: u32) {
+    let mut set = [0_u64; 16];
+    let Some(word) = set.get_mut(cpu as usize / 64) else { return };
+    *word |= 1 << (cpu % 64);
+    // SAFETY: the set is valid for the length that is given.
+    unsafe { libc::syscall(libc::SYS_sched_setaffinity, tid, size_of_val(&set), set.as_ptr()) };
+}
+
+struct Parked(std::thread::Thread);
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Parked(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use crate::executor::{Executor, Readiness, WaitQueue, wait_for};
+
+    #[test]
+    fn two_tasks_hand_a_value_back_and_forth() {
+        let (sender, receiver) = mpsc::channel();
+        let queue = Arc::new(WaitQueue::new());
+        let turn = Arc::new(parking_lot::Mutex::new(0_u32));
+        for me in 0..2 {
+            let (queue, turn, sender) = (queue.clone(), turn.clone(), sender.clone());
+            Executor::spawn(0, async move {
+                for _ in 0..1000 {
+                    wait_for(&queue, Readiness::IN, || (*turn.lock() % 2 == me).then_some(())).await;
+                    *turn.lock() += 1;
+                    queue.wake(Readiness::IN);
+                }
+                sender.send(()).unwrap_or(());
+            });
+        }
+        for _ in 0..2 {
+            assert!(receiver.recv_timeout(std::time::Duration::from_secs(20)).is_ok());
+        }
+        assert_eq!(*turn.lock(), 2000);
+    }
+}
