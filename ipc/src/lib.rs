@@ -24,5 +24,5 @@ pub mod vfs;
 mod wire;
 
 pub use errno::{Errno, name_of};
-use schema::{gofer_capnp, vfs_capnp};
+use schema::{control_capnp, gofer_capnp, vfs_capnp};
 pub use wire::DecodeError;

@@ -3,6 +3,8 @@
 #![allow(clippy::all, missing_docs, unused_qualifications)]
 
 #[rustfmt::skip]
+pub mod control_capnp;
+#[rustfmt::skip]
 pub mod gofer_capnp;
 #[rustfmt::skip]
 pub mod vfs_capnp;

@@ -1,5 +1,11 @@
 //! What the supervisor tells each service before it starts, and the messages between the supervisor and a running sentry.
-//! `schema/control.capnp` is their form on the wire.
+//! `schema/control.capnp` is their form on the wire, `encode` and `decode` turn one into the other. Decoding checks every
+//! length and every value that has a range, also of what comes from the supervisor: a service starts with what it understands
+//! or not at all.
+#![forbid(unsafe_code)]
+
+mod decode;
+mod encode;
 
 /// A program to run in the container (OCI `process`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -208,3 +214,6 @@ pub enum Report {
     /// The container's init ended with this wait status (wait(2) encoding).
     Exited(i32),
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+@0xd2a4d5a95cf0a1b7;
+# What the supervisor and the services tell each other over the control plane; the Rust types are in ipc/src/setup.
+# Byte strings are Data, because paths and arguments need not be UTF-8.
+
+struct Setup {
+  # The first message that a service gets. The fds of every role begin with the log's and the debug plane's listening socket.
+  sandbox @0 :Text;
+  logFilter @1 :Text;
+  logJson @2 :Bool;
+  role :union {
+    sentry @3 :SentrySetup;
+    vfs @4 :VfsSetup;
+    gofer @5 :GoferSetup;
+    netstack @6 :NetstackSetup;
+  }
+}
+
+struct SentrySetup {
+  program @0 :Program;
+  hostname @1 :Data;
+  domainname @2 :Data;
+  cpus @3 :List(UInt32);
+  memoryLimit @4 :UInt64;
+  maskedPaths @5 :List(Data);
+  readonlyPaths @6 :List(Data);
+  sysctls @7 :List(Sysctl);
+}
+
+struct Sysctl {
+  name @0 :Text;
+  value @1 :Text;
+}
+
+struct Program {
+  arguments @0 :List(Data);
+  environment @1 :List(Data);
+  directory @2 :Data;
+  uid @3 :UInt32;
+  gid @4 :UInt32;
+  groups @5 :List(UInt32);
+  umask :union {
+    default @6 :Void;
+    given @7 :UInt32;
+  }
+  capabilities @8 :CapabilitySets;
+  limits @9 :List(ResourceLimit);
+  noNewPrivileges @10 :Bool;
+  oomScoreAdjust @11 :Int32;
+}
+
+struct CapabilitySets {
+  # Bit n = capability number n.
+  bounding @0 :UInt64;
+  effective @1 :UInt64;
+  inheritable @2 :UInt64;
+  permitted @3 :UInt64;
+  ambient @4 :UInt64;
+}
+
+struct ResourceLimit {
+  resource @0 :UInt32;
+  soft @1 :UInt64;
+  hard @2 :UInt64;
+}
+
+struct VfsSetup {
+  cpus @0 :List(UInt32);
+  mounts @1 :List(MountSpec);
+  nodes @2 :List(NodeSpec);
+}
+
+struct MountSpec {
+  destination @0 :Data;
+  kind :union {
+    gofer @1 :UInt32;     # index of the gofer's root
+    overlay @2 :UInt32;   # the same, of the lower layer
+    tmpfs @3 :Void;
+    foreign @4 :ForeignFs;
+  }
+  flags @5 :UInt32;
+  fstype @6 :Text;
+  source @7 :Text;
+  options @8 :Text;
+}
+
+enum ForeignFs {
+  proc @0;
+  sysfs @1;
+  devpts @2;
+  mqueue @3;
+  cgroup @4;
+}
+
+struct NodeSpec {
+  path @0 :Data;
+  mode @1 :UInt32;
+  device @2 :UInt64;
+  uid @3 :UInt32;
+  gid @4 :UInt32;
+  target @5 :Data;
+}
+
+struct GoferSetup {
+  cpus @0 :List(UInt32);
+  roots @1 :List(RootSpec);
+}
+
+struct RootSpec {
+  path @0 :Data;
+  readonly @1 :Bool;
+}
+
+struct NetstackSetup {
+}
+
+struct Order {
+  # Supervisor to sentry.
+  union {
+    start @0 :Void;
+    signal @1 :SignalOrder;
+  }
+}
+
+struct SignalOrder {
+  signal @0 :Int32;
+  all @1 :Bool;
+}
+
+struct Report {
+  # A service to its supervisor.
+  union {
+    ready @0 :Void;
+    failed @1 :Text;
+    started @2 :Void;
+    exited @3 :Int32;     # wait status
+  }
+}
