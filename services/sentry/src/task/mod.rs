@@ -13,10 +13,18 @@
 //!   into the pid table; nothing sends a signal while it holds the pid table.
 
 mod accounting;
-mod credentials;
-mod limits;
+pub(crate) mod clone;
+pub(crate) mod cpu_limit;
+pub(crate) mod credentials;
+pub(crate) mod exec;
+pub(crate) mod exit;
+mod init;
+pub(crate) mod limits;
+mod pidfd;
 mod pids;
 mod process;
+mod run;
+pub(crate) mod wait;
 
 use std::sync::{
     Arc,
@@ -27,7 +35,9 @@ use parking_lot::{Mutex, RwLock};
 
 pub use accounting::{CpuAlarm, CpuTimes, CpuWatch, RunState, TaskCpu};
 pub use credentials::{Credentials, capability};
+pub use init::{StartError, start};
 pub use limits::Limits;
+pub use pidfd::PidFd;
 pub use pids::{Ended, PID_MAX, PidTable, Relations};
 pub use process::Process;
 
@@ -50,6 +60,8 @@ pub struct Thread {
     /// The number of the system call that the guest is in, from the trap until its signals were delivered: what a restart puts
     /// back into rax. `None` after a fault or an interruption, and after a call that sets all registers (rt_sigreturn, execve).
     pub call: Option<u64>,
+    /// What exit(2) was given.
+    pub exit_code: i32,
 }
 
 impl std::ops::Deref for Thread {

@@ -1,14 +1,12 @@
 //! Processes, threads, groups and sessions by number, and how they are related.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bulkhead_ipc::Errno;
 use parking_lot::Mutex;
 
 use super::{CpuTimes, Process, Task};
+use crate::executor::WaitQueue;
 
 /// Numbers of threads and processes are below this (/proc/sys/kernel/pid_max).
 pub const PID_MAX: i32 = 32768;
@@ -18,7 +16,9 @@ const AFTER_WRAP: i32 = 300;
 /// Processes, groups and sessions by number.
 #[derive(Default)]
 pub struct PidTable {
-    pub(super) table: Mutex<Table>,
+    /// Woken (IN) when a process has ended.
+    pub(super) changes: Arc<WaitQueue>,
+    table: Mutex<Table>,
 }
 
 /// What a process is to others, at one moment.
@@ -39,6 +39,8 @@ pub(super) struct Table {
     tasks: BTreeMap<i32, Arc<Task>>,
     processes: BTreeMap<i32, Member>,
     last: i32,
+    /// Init has ended: nobody is born any more, and nobody stays as a zombie.
+    closing: bool,
 }
 
 /// A process in the tree.
@@ -70,6 +72,9 @@ pub struct Ended {
 impl Table {
     /// Chooses a free number: no thread, process, group or session has it.
     pub fn allocate(&mut self) -> Result<i32, Errno> {
+        if self.closing {
+            return Err(Errno::ENOMEM);
+        }
         for _ in 0..PID_MAX {
             self.last = if self.last + 1 >= PID_MAX { AFTER_WRAP } else { self.last + 1 };
             if !self.in_use(self.last) {
@@ -81,9 +86,20 @@ impl Table {
     fn in_use(&self, number: i32) -> bool {
         self.tasks.contains_key(&number)
             || self.processes.contains_key(&number)
-            // Groups and sessions outlive their leader; few are without.
-            || (self.last < AFTER_WRAP || self.processes.len() < PID_MAX as usize)
-                && self.processes.values().any(|m| m.relations.group == number || m.relations.session == number)
+            // Groups and sessions outlive their leader.
+            || self.processes.values().any(|m| m.relations.group == number || m.relations.session == number)
+    }
+    /// Init has this number; others follow.
+    pub fn begin(&mut self, init: i32) {
+        self.last = init;
+    }
+    /// No more processes (init has ended).
+    pub fn close(&mut self) {
+        self.closing = true;
+    }
+    /// Whether init has ended.
+    pub fn is_closing(&self) -> bool {
+        self.closing
     }
     pub fn insert_task(&mut self, task: Arc<Task>) {
         self.tasks.insert(task.tid(), task);
@@ -142,9 +158,7 @@ impl Table {
                 && member.process.pid != except
                 && !member.relations.zombie
                 && self.get(member.relations.parent).is_some_and(|parent| {
-                    member.relations.parent != 1
-                        && parent.relations.group != group
-                        && parent.relations.session == member.relations.session
+                    parent.relations.group != group && parent.relations.session == member.relations.session
                 })
         })
     }

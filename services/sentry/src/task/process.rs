@@ -12,7 +12,7 @@ use crate::{
     executor::{Readiness, WaitQueue},
     fs::OpenFile,
     kernel::Kernel,
-    signal::ProcessSignals,
+    signal::{GroupState, ProcessSignals},
     time::ProcessTimers,
 };
 
@@ -46,6 +46,10 @@ pub struct Process {
     pub(super) has_executed: AtomicBool,
     /// The program, for /proc/self/exe.
     pub executable: RwLock<Option<Arc<OpenFile>>>,
+    /// A thread carries out execve and waits for the others to end.
+    pub(super) executing: AtomicBool,
+    /// The wait status that the leader's exit(2) gives, for a process that ends by its threads ending one by one.
+    pub(super) leader_status: AtomicI32,
     /// CPU time of threads that have ended.
     pub(super) ended_threads: Mutex<CpuTimes>,
     /// CPU time of children that were waited for, and theirs.
@@ -92,6 +96,8 @@ impl Process {
             dumpable: AtomicI32::new(1),
             oom_score_adjust: AtomicI32::new(0),
             has_executed: AtomicBool::new(false),
+            executing: AtomicBool::new(false),
+            leader_status: AtomicI32::new(0),
             executable: RwLock::new(None),
             ended_threads: Mutex::default(),
             waited_children: Mutex::default(),
@@ -117,10 +123,10 @@ impl Process {
     pub fn leader(&self) -> Option<Arc<Task>> {
         self.threads.lock().first().cloned()
     }
-    /// Adds a thread; false when the group is exiting already.
+    /// Adds a thread; false when the group is exiting already, or is to have but one.
     pub(super) fn add_thread(&self, task: Arc<Task>) -> bool {
         let mut threads = self.threads.lock();
-        if self.signals.exit_status().is_some() {
+        if self.signals.exit_status().is_some() || self.executing.load(Ordering::SeqCst) {
             return false;
         }
         threads.push(task);
@@ -133,11 +139,9 @@ impl Process {
         threads.len()
     }
 
-    /// Tells the parent that this process stopped or goes on (`code` is CLD_*): SIGCHLD unless it has SA_NOCLDSTOP, and whoever
-    /// waits is woken. Takes the pid table.
-    pub(crate) fn notify_parent(&self, code: i32, status: i32) {
-        let _ = (code, status);
-        todo!()
+    /// Whether it is stopped, every thread.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.signals.group_state(), GroupState::Stopped(_))
     }
 
     /// CPU time of all its threads, living and ended.

@@ -1,0 +1,321 @@
+//! The container's first process: made from what the supervisor said, not by clone and execve, but ending up as if.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
+};
+
+use bulkhead_ipc::{
+    Errno,
+    setup::Program,
+    vfs::{At, Caller, NodeId, Reply, Request},
+};
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    Credentials, Limits, Process, Scheduling, Task, TaskCpu, Thread, capability, exec,
+    exit::INIT,
+    pids::{Member, Relations},
+};
+use crate::{
+    abi::FdNumber,
+    executor::{self, Executor},
+    fs::{self, FdTable, FsContext, Location, OpenFile},
+    kernel::Kernel,
+    memory::AddressSpace,
+    platform::Registers,
+    signal::{ProcessSignals, SignalActions, SignalSet, TaskSignals},
+};
+
+/// Why the container's program cannot be run; in the words that runc has for it, because container managers look at them.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No such program in PATH.
+    #[error("exec: {0:?}: executable file not found in $PATH")]
+    NotInPath(String),
+    /// A path that leads nowhere.
+    #[error("exec: {0:?}: stat {0}: no such file or directory")]
+    Missing(String),
+    /// A file that may not be run.
+    #[error("exec: {0:?}: permission denied")]
+    Denied(String),
+    /// It is there, but does not load.
+    #[error("exec {0}: {1}")]
+    NotLoaded(String, &'static str),
+    /// process.cwd.
+    #[error("chdir to cwd ({0:?}) set in config.json failed: {1}")]
+    Directory(String, &'static str),
+    /// Nothing to run.
+    #[error("process.args must not be empty")]
+    Empty,
+    /// Memory, a guest thread and the like.
+    #[error("cannot {0}: {1}")]
+    Host(&'static str, Errno),
+}
+
+/// Makes init and loads its program; it is to be run by [`run`](Thread::run). Must be called on a worker.
+pub fn start(kernel: &Arc<Kernel>, stdio: [Arc<OpenFile>; 3]) -> Result<Thread, StartError> {
+    let program = &kernel.settings.program;
+    let mut thread = make(kernel, program, stdio)?;
+    let loaded = enter_directory(&thread, &program.directory).and_then(|()| find_and_load(&thread, program));
+    match loaded {
+        Ok((loaded, context)) => {
+            exec::become_program(&mut thread, loaded, context);
+            Ok(thread)
+        }
+        Err(error) => {
+            thread.process.remove_thread(&thread.task);
+            kernel.pids.with(|table| {
+                table.remove_task(INIT);
+                table.remove_process(INIT);
+            });
+            Err(error)
+        }
+    }
+}
+
+impl Thread {
+    /// Runs the guest until this thread ends.
+    pub async fn run(self) {
+        super::run::run(self).await;
+    }
+}
+
+/// A process without a program, with everything else.
+fn make(kernel: &Arc<Kernel>, program: &Program, stdio: [Arc<OpenFile>; 3]) -> Result<Thread, StartError> {
+    let memory = AddressSpace::new(&kernel.platform, &kernel.memory).map_err(|e| StartError::Host("make guest memory", e))?;
+    let context =
+        memory.space().new_context(Executor::current_cpu()).map_err(|e| StartError::Host("make a guest thread", e))?;
+    let files = FdTable::new();
+    for file in stdio {
+        files.install(file, false, 0, 3).map_err(|e| StartError::Host("set up stdio", e))?;
+    }
+    let root = Location::Vfs(kernel.vfs.handle(NodeId::ROOT));
+    let fs = Arc::new(FsContext {
+        root: RwLock::new(root.clone()),
+        directory: RwLock::new(root),
+        umask: AtomicU32::new(program.umask.unwrap_or(0o022) & 0o777),
+    });
+
+    let signals = ProcessSignals::new(Arc::new(SignalActions::default()), true);
+    let process = Process::new(kernel, INIT, signals, Limits::configured(&program.limits), 0);
+    process.oom_score_adjust.store(program.oom_score_adjust, Ordering::Relaxed);
+    let process = Arc::new(process);
+    let task = Arc::new(Task {
+        tid: AtomicI32::new(INIT),
+        process: process.clone(),
+        kernel: kernel.clone(),
+        memory: RwLock::new(memory),
+        files: RwLock::new(files),
+        fs: RwLock::new(fs),
+        credentials: RwLock::new(Arc::new(credentials(program))),
+        name: Mutex::new(b"init".to_vec()),
+        signals: TaskSignals::new(SignalSet::EMPTY),
+        cpu: TaskCpu::default(),
+        clear_child_tid: AtomicU64::new(0),
+        robust_list: AtomicU64::new(0),
+        parent_death_signal: AtomicI32::new(0),
+        scheduling: Mutex::new(Scheduling::default()),
+        personality: AtomicU64::new(0),
+        started: executor::now(),
+        vfork: Mutex::new(None),
+    });
+    task.signals.attach(context.interrupter());
+    process.add_thread(task.clone());
+    kernel.pids.with(|table| {
+        table.begin(INIT);
+        table.insert_process(Member {
+            process: process.clone(),
+            relations: Relations { parent: 0, group: INIT, session: INIT, zombie: false },
+            parent_tid: 0,
+            children: Vec::new(),
+            ended: None,
+        });
+        table.insert_task(task.clone());
+    });
+    super::cpu_limit::watch(&process);
+    Ok(Thread { task, registers: Registers::default(), context, call: None, exit_code: 0 })
+}
+
+fn credentials(program: &Program) -> Credentials {
+    let mut capabilities = program.capabilities;
+    for set in [
+        &mut capabilities.bounding,
+        &mut capabilities.effective,
+        &mut capabilities.inheritable,
+        &mut capabilities.permitted,
+        &mut capabilities.ambient,
+    ] {
+        *set &= capability::ALL;
+    }
+    Credentials {
+        uid: program.uid,
+        euid: program.uid,
+        suid: program.uid,
+        fsuid: program.uid,
+        gid: program.gid,
+        egid: program.gid,
+        sgid: program.gid,
+        fsgid: program.gid,
+        groups: program.groups.clone(),
+        capabilities,
+        securebits: 0,
+        no_new_privileges: program.no_new_privileges,
+    }
+}
+
+/// process.cwd, which is made when it is not there.
+fn enter_directory(thread: &Thread, directory: &[u8]) -> Result<(), StartError> {
+    let directory = if directory.is_empty() { b"/" } else { directory };
+    let fail = |errno| StartError::Directory(text(directory), describe(errno));
+    let credentials = thread.credentials();
+    let caller = Caller {
+        uid: credentials.fsuid,
+        gid: credentials.fsgid,
+        groups: credentials.groups.clone(),
+        capabilities: credentials.capabilities.effective,
+    };
+    let mut found = lookup(thread, &caller, directory);
+    if matches!(found, Err(Errno::ENOENT)) {
+        make_directories(thread, directory).map_err(fail)?;
+        found = lookup(thread, &caller, directory);
+    }
+    let place = found.map_err(fail)?;
+    *thread.fs().directory.write() = place;
+    Ok(())
+}
+
+fn lookup(thread: &Thread, caller: &Caller, path: &[u8]) -> Result<Location, Errno> {
+    let vfs = &thread.kernel.vfs;
+    match vfs.call(&Request::Lookup { at: at(caller, path), directory: true })?.0 {
+        Reply::Node { node, .. } => Ok(Location::Vfs(vfs.handle(node))),
+        // A directory of a file system of ours: nobody starts there, and chdir(2) leads there.
+        _ => Err(Errno::ENOTDIR),
+    }
+}
+
+fn at(caller: &Caller, path: &[u8]) -> At {
+    At { caller: caller.clone(), root: NodeId::ROOT, base: NodeId::ROOT, path: path.to_vec(), follow: true }
+}
+
+/// mkdir -p, as the container's root.
+fn make_directories(thread: &Thread, path: &[u8]) -> Result<(), Errno> {
+    let root = Caller { capabilities: capability::ALL, ..Caller::default() };
+    let ends = path.iter().enumerate().filter(|(i, byte)| **byte == b'/' && *i > 0).map(|(i, _)| i).chain([path.len()]);
+    for end in ends {
+        match thread.kernel.vfs.call(&Request::Mkdir { at: at(&root, &path[..end]), mode: 0o755 }) {
+            Ok(_) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn find_and_load(
+    thread: &Thread,
+    program: &Program,
+) -> Result<(crate::loader::Loaded, crate::platform::Context), StartError> {
+    let name = program.arguments.first().ok_or(StartError::Empty)?;
+    let (file, path) = find(name, search_path(&program.environment), |path| {
+        fs::open_executable(thread, FdNumber::WORKING_DIRECTORY, path, 0)
+    })?;
+    exec::load(thread, file, &path, program.arguments.clone(), program.environment.clone())
+        .map_err(|errno| StartError::NotLoaded(text(&path), describe(errno)))
+}
+
+/// PATH of an environment; the last one counts, as it does for runc.
+fn search_path(environment: &[Vec<u8>]) -> &[u8] {
+    environment.iter().rev().find_map(|entry| entry.strip_prefix(b"PATH=")).unwrap_or_default()
+}
+
+/// Opens a program by name: as it is when it has a slash, else the first of the search path that can be run.
+fn find<T>(
+    name: &[u8],
+    search: &[u8],
+    open: impl Fn(&[u8]) -> Result<T, Errno>,
+) -> Result<(T, Vec<u8>), StartError> {
+    if name.is_empty() {
+        return Err(StartError::NotInPath(String::new()));
+    }
+    if name.contains(&b'/') {
+        return match open(name) {
+            Ok(file) => Ok((file, name.to_vec())),
+            Err(Errno::EACCES | Errno::EPERM) => Err(StartError::Denied(text(name))),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Err(StartError::Missing(text(name))),
+            Err(errno) => Err(StartError::NotLoaded(text(name), describe(errno))),
+        };
+    }
+    for directory in search.split(|byte| *byte == b':').filter(|_| !search.is_empty()) {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        let path = [directory, b"/", name].concat();
+        if let Ok(file) = open(&path) {
+            return Ok((file, path));
+        }
+    }
+    Err(StartError::NotInPath(text(name)))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// strerror(3), for the errors that running a program can have.
+fn describe(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT => "no such file or directory",
+        Errno::EACCES => "permission denied",
+        Errno::EPERM => "operation not permitted",
+        Errno::ENOTDIR => "not a directory",
+        Errno::EISDIR => "is a directory",
+        Errno::ENOEXEC => "exec format error",
+        Errno::ELOOP => "too many levels of symbolic links",
+        Errno::ENAMETOOLONG => "file name too long",
+        Errno::ENOMEM => "cannot allocate memory",
+        Errno::E2BIG => "argument list too long",
+        Errno::ETXTBSY => "text file busy",
+        Errno::ELIBBAD => "accessing a corrupted shared library",
+        Errno::EROFS => "read-only file system",
+        Errno::ENOSPC => "no space left on device",
+        Errno::EINVAL => "invalid argument",
+        _ => "input/output error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(path: &[u8]) -> Result<&'static str, Errno> {
+        match path {
+            b"/usr/bin/foo" => Ok("usr"),
+            b"/bin/foo" => Ok("bin"),
+            b"/bin/locked" => Err(Errno::EACCES),
+            b"./here" => Ok("here"),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+
+    #[test]
+    fn the_first_match_in_the_path_is_run() {
+        let found = find(b"foo", b"/sbin:/usr/bin:/bin", container).map(|found| found.1);
+        assert_eq!(found.ok(), Some(b"/usr/bin/foo".to_vec()));
+        assert_eq!(find(b"here", b"/bin::/sbin", container).map(|found| found.0).ok(), Some("here"));
+    }
+
+    #[test]
+    fn a_missing_program_is_told_in_the_words_of_runc() {
+        let message = |name: &[u8]| find(name, b"/bin", container).err().map(|error| error.to_string());
+        assert_eq!(message(b"nope").as_deref(), Some("exec: \"nope\": executable file not found in $PATH"));
+        assert_eq!(message(b"locked").as_deref(), Some("exec: \"locked\": executable file not found in $PATH"));
+        assert_eq!(message(b"/nope").as_deref(), Some("exec: \"/nope\": stat /nope: no such file or directory"));
+        assert_eq!(message(b"/bin/locked").as_deref(), Some("exec: \"/bin/locked\": permission denied"));
+        assert!(find(b"foo", b"", container).is_err());
+    }
+
+    #[test]
+    fn the_last_path_variable_counts() {
+        let environment = [b"PATH=/a".to_vec(), b"HOME=/".to_vec(), b"PATH=/b".to_vec()];
+        assert_eq!(search_path(&environment), b"/b");
+        assert_eq!(search_path(&[]), b"");
+    }
+}

@@ -1,0 +1,83 @@
+//! The main loop of a guest thread, as one future.
+
+use std::future::poll_fn;
+
+use super::{RunState, Thread};
+use crate::{
+    abi::Arguments,
+    platform::{Event, Fault},
+    signal::{self, Disposition},
+    syscalls::table,
+};
+
+/// Runs a guest thread until it ends, and ends it.
+pub(crate) async fn run(mut thread: Thread) {
+    loop {
+        match signal::deliver(&mut thread) {
+            Disposition::Resume => {}
+            Disposition::Stop => {
+                thread.cpu.set_state(RunState::Stopped);
+                signal::stopped(&mut thread).await;
+                thread.cpu.set_state(RunState::Running);
+                continue;
+            }
+            Disposition::Exit(_) | Disposition::ExitThread => break,
+        }
+        if !thread.signals.enter_guest() {
+            continue;
+        }
+        let event = guest(&mut thread).await;
+        thread.signals.leave_guest();
+        thread.call = None;
+        match event {
+            Event::Syscall => system_call(&mut thread).await,
+            Event::Fault(fault) => take_fault(&mut thread, &fault),
+            Event::Interrupted => {}
+            Event::Lost => {
+                tracing::warn!(pid = thread.process.pid, tid = thread.tid(), "the host process of a guest process died; the guest process is killed");
+                thread.process.begin_exit(libc::SIGKILL);
+                break;
+            }
+        }
+    }
+    super::exit::exit(thread).await;
+}
+
+/// Lets the guest run until it stops.
+async fn guest(thread: &mut Thread) -> Event {
+    let Thread { context, registers, .. } = thread;
+    context.resume(registers);
+    poll_fn(|cx| context.poll_event(cx, registers)).await
+}
+
+/// One system call. The result goes to rax; codes that say how to restart are left there for the delivery of signals.
+async fn system_call(thread: &mut Thread) {
+    let registers = &thread.registers;
+    let number = registers.rax;
+    let arguments =
+        Arguments([registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]);
+    thread.call = Some(number);
+    let task = thread.task.clone();
+    let result = task.metered(table::dispatch(thread, number, arguments)).await;
+    thread.registers.rax = match result {
+        Ok(value) => value,
+        Err(errno) => {
+            tracing::trace!(tid = task.tid(), number, ?arguments, %errno, "system call failed");
+            errno.to_return()
+        }
+    };
+}
+
+/// A CPU exception: the address space resolves it, or it becomes a signal.
+fn take_fault(thread: &mut Thread, fault: &Fault) {
+    let (signal, code) = if fault.is_page_fault() {
+        match thread.memory().handle_fault(fault, thread.registers.rsp) {
+            Ok(()) => return,
+            Err(signal) => signal,
+        }
+    } else {
+        (fault.signal, fault.code)
+    };
+    signal::raise_fault(thread, fault, signal, code);
+}
+
