@@ -222,6 +222,7 @@ pub enum LockKind {
 /// A request. Those with an [`At`] walk first; all of them are answered by [`Reply::Foreign`] when the walk leaves vfs, and by
 /// [`Reply::Error`] otherwise when they fail (the errno is the one of the system call of that name).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
 pub enum Request {
     /// Walk only; answered by `Node`. `directory` asks for ENOTDIR where it is none. Used for chdir, O_PATH, exec's script paths.
     Lookup { at: At, directory: bool },
@@ -295,6 +296,7 @@ pub enum Request {
 
 /// A reply.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
 pub enum Reply {
     /// It failed.
     Error(Errno),
