@@ -1,63 +1,50 @@
 //! Files as the guest holds them: fd tables, open file descriptions and what stands behind them.
+//!
+//! Files on mounts belong to vfs: the sentry asks it for every path ([`path`]) and works on the host fds that it donates
+//! ([`regular`]). Everything without a path on a mount (pipes, anonymous files, [`special`] file systems) is the sentry's own.
+//!
+//! Invariants: no call into another service is made while an fd table is locked; an [`OpenFile`] is released by the call that
+//! drops its last reference; data never goes through vfs.
 
+pub mod buffers;
+pub mod context;
+pub mod device;
+pub mod directory;
+pub mod host;
+mod host_io;
+pub mod io;
+pub mod locks;
+pub mod memfd;
+pub mod open;
+mod open_file;
+pub mod ownership;
+pub mod path;
+pub mod path_file;
+pub mod pipe;
+pub mod regular;
+pub mod special;
+pub mod splice;
+pub mod table;
 pub mod vfs;
 
-use std::{
-    any::Any,
-    sync::{Arc, atomic::AtomicU32},
-};
+use std::{any::Any, sync::Arc};
 
-use bulkhead_ipc::{
-    Errno,
-    vfs::{Attributes, NodeId},
-};
+use bulkhead_ipc::{Errno, vfs::Attributes};
 use parking_lot::Mutex;
 
+pub use buffers::UserBuffers;
+pub use context::FsContext;
+pub use open::open_executable;
+pub use open_file::{AsyncOwner, OpenFile};
+pub use table::FdTable;
+
 use crate::{
-    abi::{FdNumber, UserAddress},
+    abi::UserAddress,
     executor::{Readiness, WaitQueue},
-    memory::{AddressSpace, MappableFile},
-    task::Thread,
+    memory::MappableFile,
+    task::{Task, Thread},
 };
-
-/// Guest memory for one I/O call: a list of buffers in an address space with a cursor. The copies are checked; a fault after
-/// some bytes gives a short count, as Linux does.
-pub struct UserBuffers<'a> {
-    /// Whose memory.
-    pub memory: &'a AddressSpace,
-    /// (address, length) of each buffer.
-    pub parts: Vec<(UserAddress, usize)>,
-    /// Bytes done.
-    pub done: usize,
-}
-
-impl<'a> UserBuffers<'a> {
-    /// One buffer.
-    pub fn one(memory: &'a AddressSpace, address: UserAddress, length: usize) -> Self {
-        UserBuffers { memory, parts: vec![(address, length)], done: 0 }
-    }
-    /// Bytes left.
-    pub fn remaining(&self) -> usize {
-        self.parts.iter().map(|p| p.1).sum::<usize>() - self.done
-    }
-    /// Kernel → guest: copies `from` to the cursor and advances; bytes copied (short only at the end of the buffers or a
-    /// fault); EFAULT if nothing could be copied.
-    pub fn put(&mut self, from: &[u8]) -> Result<usize, Errno> {
-        let _ = from;
-        todo!()
-    }
-    /// Guest → kernel.
-    pub fn take(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
-        let _ = into;
-        todo!()
-    }
-    /// Lets a host call work on guest memory directly: `f` gets host iovecs from the cursor on (`write` = the host call writes
-    /// into them) and returns how many bytes it did; the cursor advances.
-    pub fn direct(&mut self, write: bool, f: impl FnMut(&mut [libc::iovec]) -> Result<usize, Errno>) -> Result<usize, Errno> {
-        let _ = (write, f);
-        todo!()
-    }
-}
+use ownership::Ownership;
 
 /// Where an operation works in a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +66,16 @@ pub trait FileOps: Any + Send + Sync {
     /// write(2) and its kin.
     fn write(&self, file: &OpenFile, buffers: &mut UserBuffers<'_>, offset: Offset) -> Result<usize, Errno> {
         let _ = (file, buffers, offset);
+        Err(Errno::EINVAL)
+    }
+    /// As `read`, into memory of the sentry (sendfile, splice, copy_file_range).
+    fn read_bytes(&self, file: &OpenFile, into: &mut [u8], offset: Offset) -> Result<usize, Errno> {
+        let _ = (file, into, offset);
+        Err(Errno::EINVAL)
+    }
+    /// As `write`, from memory of the sentry.
+    fn write_bytes(&self, file: &OpenFile, from: &[u8], offset: Offset) -> Result<usize, Errno> {
+        let _ = (file, from, offset);
         Err(Errno::EINVAL)
     }
     /// lseek(2).
@@ -106,6 +103,15 @@ pub trait FileOps: Any + Send + Sync {
     }
     /// fstat(2).
     fn attributes(&self, thread: &Thread) -> Result<Attributes, Errno>;
+    /// Mode and owner of a file that is not on a mount, for fchmod(2) and fchown(2); `None` for those that have none to change.
+    fn ownership(&self) -> Option<&Mutex<Ownership>> {
+        None
+    }
+    /// A second open file description of the same object, for an open through /proc/self/fd of a file without a location.
+    fn reopen(&self, thread: &Thread, file: &OpenFile, flags: u32) -> Result<Arc<OpenFile>, Errno> {
+        let _ = (thread, file, flags);
+        Err(Errno::ENXIO)
+    }
     /// getdents64(2): calls `emit` with entries from the file's position on until it returns false; the position is left at
     /// the first entry not taken.
     fn read_directory(
@@ -152,126 +158,13 @@ pub enum Location {
     /// In vfs (one reference is held; dropped with it).
     Vfs(Arc<vfs::NodeHandle>),
     /// In a file system of the sentry's own.
-    Special(Arc<crate::procfs::SpecialPlace>),
+    Special(Arc<special::SpecialPlace>),
 }
 
-/// An open file description.
-pub struct OpenFile {
-    /// O_* status flags and access mode (no O_CLOEXEC, O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC).
-    pub flags: AtomicU32,
-    /// File position.
-    pub position: Mutex<u64>,
-    /// What stands behind it.
-    pub ops: Arc<dyn FileOps>,
-    /// Where it was opened, for files that have a path.
-    pub location: Option<Location>,
-    /// Unique number, the owner of flock and OFD locks.
-    pub id: u64,
-}
-
-impl OpenFile {
-    /// A new one with `flags` O_*.
-    pub fn new(ops: Arc<dyn FileOps>, flags: u32, location: Option<Location>) -> Arc<OpenFile> {
-        let _ = (ops, flags, location);
-        todo!()
+/// Closes a file that was taken out of a table of `task`'s process: every close (close, dup2, execve, exit) goes through
+/// here, because it drops the process's record locks on the inode.
+pub fn close(task: &Task, file: Arc<OpenFile>) {
+    if file.location.is_some() {
+        locks::closed_by(task.process.pid as u64, &file);
     }
-    /// Whether it may be read.
-    pub fn readable(&self) -> bool {
-        todo!()
-    }
-    /// Whether it may be written.
-    pub fn writable(&self) -> bool {
-        todo!()
-    }
-    /// O_NONBLOCK.
-    pub fn nonblocking(&self) -> bool {
-        todo!()
-    }
-    /// Its ops as a concrete type.
-    pub fn downcast<T: FileOps>(&self) -> Option<&T> {
-        self.ops.as_any().downcast_ref()
-    }
-}
-
-/// A table of file descriptors.
-pub struct FdTable {}
-
-impl FdTable {
-    /// Empty.
-    pub fn new() -> Arc<FdTable> {
-        todo!()
-    }
-    /// EBADF when it is not open.
-    pub fn get(&self, fd: FdNumber) -> Result<Arc<OpenFile>, Errno> {
-        let _ = fd;
-        todo!()
-    }
-    /// Lowest free number from `from` on and below `limit`; EMFILE.
-    pub fn install(&self, file: Arc<OpenFile>, close_on_exec: bool, from: i32, limit: u64) -> Result<FdNumber, Errno> {
-        let _ = (file, close_on_exec, from, limit);
-        todo!()
-    }
-    /// dup2: puts `file` at `fd`; what was there is returned to be closed.
-    pub fn replace(&self, fd: FdNumber, file: Arc<OpenFile>, close_on_exec: bool) -> Option<Arc<OpenFile>> {
-        let _ = (fd, file, close_on_exec);
-        todo!()
-    }
-    /// Takes it out; EBADF.
-    pub fn remove(&self, fd: FdNumber) -> Result<Arc<OpenFile>, Errno> {
-        let _ = fd;
-        todo!()
-    }
-    /// (close_on_exec, file) of every open number, ascending.
-    pub fn list(&self) -> Vec<(FdNumber, bool, Arc<OpenFile>)> {
-        todo!()
-    }
-    /// A copy (fork).
-    pub fn fork(&self) -> Arc<FdTable> {
-        todo!()
-    }
-    /// Closes what is close-on-exec (execve); returns the files.
-    pub fn take_close_on_exec(&self) -> Vec<Arc<OpenFile>> {
-        todo!()
-    }
-    /// Closes everything (exit).
-    pub fn take_all(&self) -> Vec<Arc<OpenFile>> {
-        todo!()
-    }
-    /// FD_CLOEXEC.
-    pub fn close_on_exec(&self, fd: FdNumber) -> Result<bool, Errno> {
-        let _ = fd;
-        todo!()
-    }
-    /// FD_CLOEXEC.
-    pub fn set_close_on_exec(&self, fd: FdNumber, on: bool) -> Result<(), Errno> {
-        let _ = (fd, on);
-        todo!()
-    }
-}
-
-/// Root, working directory and umask.
-pub struct FsContext {
-    /// chroot(2).
-    pub root: parking_lot::RwLock<Location>,
-    /// chdir(2).
-    pub directory: parking_lot::RwLock<Location>,
-    /// umask(2).
-    pub umask: AtomicU32,
-}
-
-impl FsContext {
-    /// A copy (fork without CLONE_FS).
-    pub fn fork(&self) -> Arc<FsContext> {
-        todo!()
-    }
-    /// The root as vfs knows it (a root in a special file system falls back to vfs's root).
-    pub fn root_node(&self) -> NodeId {
-        todo!()
-    }
-}
-
-/// Opens a path for execution (execve): follows links, checks x permission and that it is a regular file.
-pub fn open_executable(thread: &Thread, directory: FdNumber, path: &[u8], flags: i32) -> Result<Arc<OpenFile>, Errno> {
-    let _ = (thread, directory, path, flags);
-    todo!()
 }

@@ -1,29 +1,159 @@
-//! The sentry's side of the protocol with vfs.
+//! The sentry's side of the protocol with vfs, and what the sentry knows about files of vfs beyond it: who waits for their
+//! locks, and the pipes behind their FIFOs.
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
 
 use bulkhead_ipc::{
     Errno,
+    rpc::{Client, RpcError},
     vfs::{NodeId, Reply, Request},
 };
-use std::{os::fd::OwnedFd, sync::Arc};
+use parking_lot::Mutex;
+
+use super::{locks::LockBook, pipe::Pipe};
+use crate::executor::Executor;
 
 /// One connection per worker; calls are synchronous (vfs answers on the same CPU).
-pub struct VfsClient {}
+pub struct VfsClient {
+    connections: Vec<Mutex<Connection>>,
+    forgotten: Mutex<Forgotten>,
+    /// Locks that this sentry's processes hold and wait for.
+    pub(super) locks: LockBook,
+    /// The open FIFOs by (device, inode).
+    pub(super) fifos: Mutex<HashMap<(u64, u64), Weak<Pipe>>>,
+}
+
+struct Connection {
+    client: Client,
+    request: Vec<u8>,
+    reply: Vec<u8>,
+}
+
+/// References that are to be given back.
+#[derive(Default)]
+struct Forgotten {
+    nodes: Vec<NodeId>,
+    since: Option<Instant>,
+}
+
+/// References are given back when there are this many …
+const FORGET_AT: usize = 64;
+/// … or with the first call after they have waited this long.
+const FORGET_AFTER: Duration = Duration::from_millis(50);
 
 impl VfsClient {
+    /// With one connection per worker.
+    pub fn new(clients: Vec<Client>) -> Arc<VfsClient> {
+        let connect = |client| Mutex::new(Connection { client, request: Vec::new(), reply: Vec::new() });
+        Arc::new(VfsClient {
+            connections: clients.into_iter().map(connect).collect(),
+            forgotten: Mutex::default(),
+            locks: LockBook::default(),
+            fifos: Mutex::default(),
+        })
+    }
+
     /// Sends and waits. `Reply::Error` comes back as `Err`. An fd comes with `Reply::Opened { has_fd: true }`.
     pub fn call(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Errno> {
-        let _ = request;
-        todo!()
+        self.give_back(false);
+        self.exchange(request)
     }
+
+    /// As `call`, for requests whose answer is `Done`.
+    pub fn order(&self, request: &Request) -> Result<(), Errno> {
+        match self.call(request)?.0 {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Wraps a node that a reply handed out.
     pub fn handle(self: &Arc<Self>, node: NodeId) -> Arc<NodeHandle> {
-        let _ = node;
-        todo!()
+        Arc::new(NodeHandle { node, client: self.clone() })
     }
+
+    fn exchange(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Errno> {
+        let connection = self.connections.get(Executor::current_cpu()).or(self.connections.first()).ok_or(Errno::EIO)?;
+        let mut connection = connection.lock();
+        let Connection { client, request: bytes, reply } = &mut *connection;
+        request.encode(bytes);
+        let fds = client.call(bytes, &[], reply).map_err(|error| match error {
+            RpcError::TooLarge(_) => Errno::ENAMETOOLONG,
+            error => {
+                tracing::error!(%error, "a call to vfs failed");
+                Errno::EIO
+            }
+        })?;
+        let reply = Reply::decode(reply).map_err(|error| {
+            tracing::error!(%error, "vfs sent nonsense");
+            Errno::EIO
+        })?;
+        match reply {
+            Reply::Error(errno) => Err(errno),
+            reply => Ok((reply, fds.into_iter().next())),
+        }
+    }
+
+    /// Gives references back if there are many, or if they have waited for long.
+    fn give_back(&self, at_once: bool) {
+        let nodes = {
+            let mut forgotten = self.forgotten.lock();
+            let old = forgotten.since.is_some_and(|since| since.elapsed() >= FORGET_AFTER);
+            if forgotten.nodes.is_empty() || !(at_once || old || forgotten.nodes.len() >= FORGET_AT) {
+                return;
+            }
+            forgotten.since = None;
+            std::mem::take(&mut forgotten.nodes)
+        };
+        if let Err(errno) = self.exchange(&Request::Forget { nodes }) {
+            tracing::warn!(%errno, "vfs did not take references back");
+        }
+    }
+
+    fn forget(&self, node: NodeId) {
+        if node == NodeId::ROOT {
+            return;
+        }
+        let full = {
+            let mut forgotten = self.forgotten.lock();
+            forgotten.since.get_or_insert_with(Instant::now);
+            forgotten.nodes.push(node);
+            forgotten.nodes.len() >= FORGET_AT
+        };
+        if full {
+            self.give_back(true);
+        }
+    }
+}
+
+/// A reply of another kind than the request asks for.
+pub(super) fn unexpected(reply: &Reply) -> Errno {
+    tracing::error!(?reply, "vfs answered something else than was asked");
+    Errno::EIO
 }
 
 /// A reference to a node of vfs; given back on drop (in batches).
 pub struct NodeHandle {
     /// The node.
     pub node: NodeId,
+    /// Where it lives.
+    pub(super) client: Arc<VfsClient>,
+}
+
+impl NodeHandle {
+    /// vfs.
+    pub fn client(&self) -> &Arc<VfsClient> {
+        &self.client
+    }
+}
+
+impl Drop for NodeHandle {
+    fn drop(&mut self) {
+        self.client.forget(self.node);
+    }
 }
