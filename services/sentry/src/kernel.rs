@@ -24,6 +24,8 @@ pub struct Kernel {
     pub futexes: FutexTable,
     /// Looks after limits and timers in CPU time.
     pub cpu_watch: CpuWatch,
+    /// What /proc remembers.
+    pub proc: crate::procfs::ProcState,
     /// Host name and domain name.
     pub uts: parking_lot::RwLock<Uts>,
     /// What the supervisor said (limits, masked paths, sysctls).

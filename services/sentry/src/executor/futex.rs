@@ -4,8 +4,10 @@ use std::sync::atomic::AtomicU32;
 
 /// Sleeps while `*word == expected`, until woken or until CLOCK_MONOTONIC reaches `deadline`. May return early.
 pub(crate) fn futex_wait_until(word: &AtomicU32, expected: u32, deadline: Option<u64>) {
-    let timeout = deadline
-        .map(|at| libc::timespec { tv_sec: (at / 1_000_000_000).min(i64::MAX as u64) as i64, tv_nsec: (at % 1_000_000_000) as i64 });
+    let timeout = deadline.map(|at| libc::timespec {
+        tv_sec: (at / 1_000_000_000).min(i64::MAX as u64) as i64,
+        tv_nsec: (at % 1_000_000_000) as i64,
+    });
     let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout as *const libc::timespec);
     // SAFETY: the word and the timeout live through the call; FUTEX_WAIT_BITSET only reads them.
     unsafe {

@@ -97,11 +97,7 @@ impl<'a> UserBuffers<'a> {
     /// Lets a host call work on guest memory directly: `f` gets host iovecs from the cursor on (`write` = the host call writes
     /// into them) and returns how many bytes it did; the cursor advances. `f` is called once per guest buffer until it falls
     /// short; an error after some bytes gives a short count.
-    pub fn direct(
-        &mut self,
-        write: bool,
-        mut f: impl FnMut(&mut [libc::iovec]) -> Result<usize, Errno>,
-    ) -> Result<usize, Errno> {
+    pub fn direct(&mut self, write: bool, mut f: impl FnMut(&mut [libc::iovec]) -> Result<usize, Errno>) -> Result<usize, Errno> {
         let total = self.remaining();
         self.copy(total, |memory, address, _, length| {
             let mut done = 0;

@@ -62,12 +62,7 @@ impl FileOps for DirectoryFile {
         stat_node(&self.handle)
     }
 
-    fn read_directory(
-        &self,
-        _: &Thread,
-        file: &OpenFile,
-        emit: &mut dyn FnMut(&DirEntry) -> bool,
-    ) -> Result<(), Errno> {
+    fn read_directory(&self, _: &Thread, file: &OpenFile, emit: &mut dyn FnMut(&DirEntry) -> bool) -> Result<(), Errno> {
         let mut position = file.position.lock();
         let mut ahead = self.ahead.lock();
         let (at, entries) = &mut *ahead;

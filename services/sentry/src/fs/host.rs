@@ -18,12 +18,7 @@ use bulkhead_ipc::{
 };
 use parking_lot::Mutex;
 
-use super::{
-    FileOps, Offset, OpenFile, UserBuffers, host_io,
-    host_io::HOST_POSITION,
-    ownership::Ownership,
-    pipe::PIPE_BUF,
-};
+use super::{FileOps, Offset, OpenFile, UserBuffers, host_io, host_io::HOST_POSITION, ownership::Ownership, pipe::PIPE_BUF};
 use crate::{
     abi::UserAddress,
     executor::{HostPoller, Readiness, WaitQueue},

@@ -128,6 +128,11 @@ pub fn random_vectors(iovecs: &mut [libc::iovec]) -> Result<usize, Errno> {
     Ok(done)
 }
 
+/// getrandom(2) into memory of our own.
+pub fn random_bytes(bytes: &mut [u8]) -> Result<usize, Errno> {
+    random_vectors(&mut [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }])
+}
+
 /// ioctl(2) with a pointer to a structure of `N` bytes, read or written by the host's kernel.
 ///
 /// `command` must be one whose structure is at most `N` bytes (the callers' tables say which).

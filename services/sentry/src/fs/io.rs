@@ -34,12 +34,7 @@ pub async fn retry<T>(
 }
 
 /// read(2) and its kin.
-pub async fn read(
-    task: &Task,
-    file: &OpenFile,
-    buffers: &mut UserBuffers<'_>,
-    offset: Offset,
-) -> Result<usize, Errno> {
+pub async fn read(task: &Task, file: &OpenFile, buffers: &mut UserBuffers<'_>, offset: Offset) -> Result<usize, Errno> {
     if !file.readable() {
         return Err(Errno::EBADF);
     }
@@ -49,12 +44,7 @@ pub async fn read(
 
 /// write(2) and its kin. A file that can block is written until all is done; a signal or an error after some bytes gives a
 /// short count. EPIPE comes with SIGPIPE.
-pub async fn write(
-    task: &Task,
-    file: &OpenFile,
-    buffers: &mut UserBuffers<'_>,
-    offset: Offset,
-) -> Result<usize, Errno> {
+pub async fn write(task: &Task, file: &OpenFile, buffers: &mut UserBuffers<'_>, offset: Offset) -> Result<usize, Errno> {
     if !file.writable() {
         return Err(Errno::EBADF);
     }

@@ -11,7 +11,7 @@ pub mod context;
 pub mod device;
 pub mod directory;
 pub mod host;
-mod host_io;
+pub mod host_io;
 pub mod io;
 pub mod locks;
 pub mod memfd;

@@ -8,9 +8,8 @@ use bulkhead_ipc::{
 };
 
 use super::{
-    Location, OpenFile,
+    Location, OpenFile, device,
     directory::DirectoryFile,
-    device,
     path::{Answer, Walk, locate},
     path_file::PathFile,
     pipe,

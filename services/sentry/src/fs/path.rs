@@ -262,12 +262,7 @@ impl<'t> Walk<'t> {
     }
 
     /// Carries out a request about two paths, whose answer is `Done`; EXDEV when they are not both in vfs, EPERM when neither is.
-    pub fn ask_two(
-        &mut self,
-        mut from: Target,
-        mut to: Target,
-        make: impl Fn(At, At) -> Request,
-    ) -> Result<(), Errno> {
+    pub fn ask_two(&mut self, mut from: Target, mut to: Target, make: impl Fn(At, At) -> Request) -> Result<(), Errno> {
         loop {
             let (from_at, to_at) = match (&from, &to) {
                 (Target::Vfs { at: from, .. }, Target::Vfs { at: to, .. }) => (from.clone(), to.clone()),
@@ -297,9 +292,7 @@ pub fn stat(walk: &mut Walk<'_>, target: Target) -> Result<Attributes, Errno> {
 /// The place that a target is, and its attributes, without opening it (chdir, O_PATH).
 pub fn locate(walk: &mut Walk<'_>, target: Target, directory: bool) -> Result<(Location, Attributes), Errno> {
     match walk.ask(target, |at| Request::Lookup { at, directory })? {
-        Answer::Vfs(Reply::Node { node, attributes }, _) => {
-            Ok((Location::Vfs(walk.thread.kernel.vfs.handle(node)), attributes))
-        }
+        Answer::Vfs(Reply::Node { node, attributes }, _) => Ok((Location::Vfs(walk.thread.kernel.vfs.handle(node)), attributes)),
         Answer::Vfs(other, _) => Err(unexpected(&other)),
         Answer::Special(place) => {
             let attributes = place.attributes(walk.thread)?;
@@ -311,4 +304,3 @@ pub fn locate(walk: &mut Walk<'_>, target: Target, directory: bool) -> Result<(L
         Answer::File(_) => Err(if directory { Errno::ENOTDIR } else { Errno::ENXIO }),
     }
 }
-

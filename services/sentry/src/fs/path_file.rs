@@ -11,12 +11,7 @@ use super::{
     FileOps, Location, Offset, OpenFile, UserBuffers,
     regular::{path_of, stat_node},
 };
-use crate::{
-    abi::UserAddress,
-    executor::Readiness,
-    memory::MappableFile,
-    task::Thread,
-};
+use crate::{abi::UserAddress, executor::Readiness, memory::MappableFile, task::Thread};
 
 /// A place.
 pub struct PathFile {

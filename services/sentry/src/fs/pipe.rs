@@ -232,12 +232,7 @@ impl Pipe {
 
     /// Takes up to `limit` bytes out through `sink`, which says how many it took; EAGAIN when there are none and somebody may
     /// still write. `keep` leaves the bytes where they are (tee).
-    pub fn pull(
-        &self,
-        limit: usize,
-        keep: bool,
-        mut sink: impl FnMut(&[u8]) -> Result<usize, Errno>,
-    ) -> Result<usize, Errno> {
+    pub fn pull(&self, limit: usize, keep: bool, mut sink: impl FnMut(&[u8]) -> Result<usize, Errno>) -> Result<usize, Errno> {
         let mut state = self.state.lock();
         if state.ring.length == 0 {
             return if state.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN) };

@@ -57,9 +57,7 @@ impl RegularFile {
             fd: Arc::new(fd),
             writable: flags as i32 & libc::O_ACCMODE != libc::O_RDONLY,
             origin: Arc::new(Origin::Node { handle, inode: (attributes.device, attributes.inode) }),
-            set_id: AtomicBool::new(
-                attributes.mode & libc::S_ISUID != 0 || attributes.mode & set_gid == set_gid,
-            ),
+            set_id: AtomicBool::new(attributes.mode & libc::S_ISUID != 0 || attributes.mode & set_gid == set_gid),
         }
     }
 
@@ -113,12 +111,7 @@ impl RegularFile {
     }
 
     /// Runs one I/O step at the right place: `step` gets the host offset and says how many bytes it did.
-    fn at(
-        &self,
-        file: &OpenFile,
-        offset: Offset,
-        step: impl FnOnce(u64) -> Result<usize, Errno>,
-    ) -> Result<usize, Errno> {
+    fn at(&self, file: &OpenFile, offset: Offset, step: impl FnOnce(u64) -> Result<usize, Errno>) -> Result<usize, Errno> {
         match offset {
             Offset::At(at) => step(at),
             Offset::Current => {

@@ -143,12 +143,7 @@ impl SpecialPlace {
             return Err(Errno::ENAMETOOLONG);
         }
         let node = self.node.lookup(thread, name)?;
-        Ok(Arc::new(SpecialPlace {
-            node,
-            parent: Some(self.clone()),
-            name: name.to_vec(),
-            mount: self.mount.clone(),
-        }))
+        Ok(Arc::new(SpecialPlace { node, parent: Some(self.clone()), name: name.to_vec(), mount: self.mount.clone() }))
     }
 
     /// stat(2).
@@ -300,12 +295,7 @@ impl FileOps for SpecialDirectory {
         self.place.attributes(thread)
     }
 
-    fn read_directory(
-        &self,
-        thread: &Thread,
-        file: &OpenFile,
-        emit: &mut dyn FnMut(&DirEntry) -> bool,
-    ) -> Result<(), Errno> {
+    fn read_directory(&self, thread: &Thread, file: &OpenFile, emit: &mut dyn FnMut(&DirEntry) -> bool) -> Result<(), Errno> {
         let mut position = file.position.lock();
         let mut entries = self.entries.lock();
         if *position == 0 || entries.is_empty() {

@@ -9,10 +9,7 @@ use super::{
     Offset, OpenFile, io,
     pipe::{Pipe, PipeFile},
 };
-use crate::{
-    executor::Readiness,
-    task::Task,
-};
+use crate::{executor::Readiness, task::Task};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 64 * 1024;

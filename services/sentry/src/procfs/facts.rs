@@ -48,6 +48,9 @@ mod tests {
     fn cpus_are_numbered_from_zero() {
         let facts = HostFacts { processors: vec!["processor\t: 5\nmodel name\t: X\ncpu cores\t: 64".to_owned()] };
         let text = String::from_utf8(facts.cpuinfo(2)).unwrap();
-        assert_eq!(text, "processor\t: 0\nmodel name\t: X\ncpu cores\t: 2\n\nprocessor\t: 1\nmodel name\t: X\ncpu cores\t: 2\n\n");
+        assert_eq!(
+            text,
+            "processor\t: 0\nmodel name\t: X\ncpu cores\t: 2\n\nprocessor\t: 1\nmodel name\t: X\ncpu cores\t: 2\n\n"
+        );
     }
 }

@@ -22,11 +22,7 @@ pub use facts::HostFacts;
 pub use load::LoadAverage;
 pub use system::VERSION;
 
-use crate::{
-    fs::special::SpecialNode,
-    kernel::Kernel,
-    task::Thread,
-};
+use crate::{fs::special::SpecialNode, kernel::Kernel, task::Thread};
 
 /// What /proc remembers, besides what it reads from the rest of the kernel.
 #[derive(Debug)]
@@ -85,7 +81,7 @@ impl Clock {
 fn random_uuid() -> String {
     let mut bytes = [0u8; 16];
     // It is an identifier, not a secret; where the host has no randomness yet it stays zero.
-    let _ = crate::fs::random_bytes(&mut bytes);
+    let _ = crate::fs::host_io::random_bytes(&mut bytes);
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -27,37 +27,38 @@ use crate::{
 type MakeText = fn(&Subject) -> Result<Vec<u8>, Errno>;
 
 /// Files that a process and each of its threads have: name, permission bits, contents.
-const FILES: &[(&str, u32, MakeText)] = &[
-    ("auxv", 0o400, Subject::auxiliary),
-    ("cgroup", 0o444, |_| Ok(b"0::/\n".to_vec())),
-    ("cmdline", 0o444, Subject::command_line),
-    ("comm", 0o644, |subject| Ok(subject.comm())),
-    ("environ", 0o400, Subject::environment),
-    ("io", 0o400, |subject| Ok(subject.io())),
-    ("limits", 0o444, |subject| Ok(subject.limits())),
-    ("maps", 0o444, Subject::maps),
-    ("mountinfo", 0o444, |subject| subject.mounts(true)),
-    ("mounts", 0o444, |subject| subject.mounts(false)),
-    ("oom_score", 0o444, |_| Ok(b"0\n".to_vec())),
-    ("oom_score_adj", 0o644, |subject| {
-        Ok(format!("{}\n", subject.process.oom_score_adjust.load(Ordering::Relaxed)).into_bytes())
-    }),
-    ("personality", 0o400, |subject| {
-        let personality = subject.task.as_ref().map_or(0, |task| task.personality.load(Ordering::Relaxed));
-        Ok(format!("{personality:08x}\n").into_bytes())
-    }),
-    ("sched_policy", 0o444, |subject| {
-        Ok(format!("{}\n", subject.task.as_ref().map_or(0, |task| task.scheduling.lock().policy)).into_bytes())
-    }),
-    ("setgroups", 0o444, |_| Ok(b"allow\n".to_vec())),
-    ("gid_map", 0o444, |_| Ok(IDENTITY.to_vec())),
-    ("uid_map", 0o444, |_| Ok(IDENTITY.to_vec())),
-    ("smaps", 0o444, Subject::smaps),
-    ("smaps_rollup", 0o444, Subject::smaps_rollup),
-    ("statm", 0o444, |subject| Ok(subject.statm())),
-    ("status", 0o444, |subject| Ok(subject.status())),
-    ("wchan", 0o444, |_| Ok(b"0".to_vec())),
-];
+const FILES: &[(&str, u32, MakeText)] =
+    &[
+        ("auxv", 0o400, Subject::auxiliary),
+        ("cgroup", 0o444, |_| Ok(b"0::/\n".to_vec())),
+        ("cmdline", 0o444, Subject::command_line),
+        ("comm", 0o644, |subject| Ok(subject.comm())),
+        ("environ", 0o400, Subject::environment),
+        ("io", 0o400, |subject| Ok(subject.io())),
+        ("limits", 0o444, |subject| Ok(subject.limits())),
+        ("maps", 0o444, Subject::maps),
+        ("mountinfo", 0o444, |subject| subject.mounts(true)),
+        ("mounts", 0o444, |subject| subject.mounts(false)),
+        ("oom_score", 0o444, |_| Ok(b"0\n".to_vec())),
+        ("oom_score_adj", 0o644, |subject| {
+            Ok(format!("{}\n", subject.process.oom_score_adjust.load(Ordering::Relaxed)).into_bytes())
+        }),
+        ("personality", 0o400, |subject| {
+            let personality = subject.task.as_ref().map_or(0, |task| task.personality.load(Ordering::Relaxed));
+            Ok(format!("{personality:08x}\n").into_bytes())
+        }),
+        ("sched_policy", 0o444, |subject| {
+            Ok(format!("{}\n", subject.task.as_ref().map_or(0, |task| task.scheduling.lock().policy)).into_bytes())
+        }),
+        ("setgroups", 0o444, |_| Ok(b"allow\n".to_vec())),
+        ("gid_map", 0o444, |_| Ok(IDENTITY.to_vec())),
+        ("uid_map", 0o444, |_| Ok(IDENTITY.to_vec())),
+        ("smaps", 0o444, Subject::smaps),
+        ("smaps_rollup", 0o444, Subject::smaps_rollup),
+        ("statm", 0o444, |subject| Ok(subject.statm())),
+        ("status", 0o444, |subject| Ok(subject.status())),
+        ("wchan", 0o444, |_| Ok(b"0".to_vec())),
+    ];
 
 /// user_namespaces(7): every id is itself.
 const IDENTITY: &[u8] = b"         0          0 4294967295\n";
@@ -172,7 +173,11 @@ fn adjust(process: &Process, capabilities: u64, bytes: &[u8]) -> Result<(), Errn
 
 /// The path of a place, as `thread` sees it.
 fn path_of(thread: &Thread, location: &Location) -> Result<Vec<u8>, Errno> {
-    location.path(thread.fs().root_node())
+    let root = thread.fs().root_node();
+    match location {
+        Location::Vfs(handle) => crate::fs::regular::path_of(handle, root),
+        Location::Special(place) => Ok(place.path(root)),
+    }
 }
 
 /// How an open file reads as a link.

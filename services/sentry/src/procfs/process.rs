@@ -29,7 +29,12 @@ pub struct Subject {
 
 impl Subject {
     fn relations(&self) -> Relations {
-        self.process.kernel.pids.relations(self.process.pid).unwrap_or(Relations { parent: 0, group: 0, session: 0, zombie: true })
+        self.process.kernel.pids.relations(self.process.pid).unwrap_or(Relations {
+            parent: 0,
+            group: 0,
+            session: 0,
+            zombie: true,
+        })
     }
 
     fn task(&self) -> Result<&Arc<Task>, Errno> {
@@ -108,18 +113,17 @@ impl Subject {
         });
         let started = self.task.as_ref().filter(|_| !whole_process).map_or(self.process.started, |task| task.started);
         let clock = Clock::new(&self.process.kernel);
-        let (pending, blocked) =
-            self.task.as_ref().map_or((0, 0), |task| (task.signals.pending().0, task.signals.mask().0));
+        let (pending, blocked) = self.task.as_ref().map_or((0, 0), |task| (task.signals.pending().0, task.signals.mask().0));
         let (ignored, caught) = self.dispositions();
         let mut text = format!("{} ({}) {} ", self.number(), self.name(), self.state().letter() as char);
         let fields: [i128; 49] = [
             relations.parent.into(),
             relations.group.into(),
             relations.session.into(),
-            0,  // tty_nr
-            -1, // tpgid
+            0,         // tty_nr
+            -1,        // tpgid
             0x40_0000, // flags: PF_RANDOMIZE
-            0, // faults are the host's business
+            0,         // faults are the host's business
             0,
             0,
             0,
@@ -171,7 +175,7 @@ impl Subject {
     }
 
     fn dispositions(&self) -> (SignalSet, SignalSet) {
-        self.process.signals.dispositions()
+        self.process.signals.actions().summary()
     }
 
     /// /proc/PID/statm (proc_pid_statm(5)).
@@ -211,7 +215,10 @@ impl Subject {
             let who = task.credentials();
             line("Uid", &format!("{}\t{}\t{}\t{}", who.uid, who.euid, who.suid, who.fsuid));
             line("Gid", &format!("{}\t{}\t{}\t{}", who.gid, who.egid, who.sgid, who.fsgid));
-            line("FDSize", &task.files().list().last().map_or(64, |(fd, ..)| (fd.0 as usize + 1).next_power_of_two().max(64)).to_string());
+            line(
+                "FDSize",
+                &task.files().list().last().map_or(64, |(fd, ..)| (fd.0 as usize + 1).next_power_of_two().max(64)).to_string(),
+            );
             let groups: String = who.groups.iter().map(|group| format!("{group} ")).collect();
             line("Groups", &groups);
         }
@@ -339,7 +346,9 @@ impl Subject {
         let resident = lines.iter().map(|line| line.resident).sum();
         let mut text = format!("{:08x}-{:08x} ---p 00000000 00:00 0                          [rollup]\n", first.start, last.end);
         let figures = smaps_figures(0, resident);
-        text.push_str(figures.split_once("MMUPageSize:").and_then(|(_, rest)| rest.split_once('\n')).map_or("", |(_, rest)| rest));
+        text.push_str(
+            figures.split_once("MMUPageSize:").and_then(|(_, rest)| rest.split_once('\n')).map_or("", |(_, rest)| rest),
+        );
         Ok(text.into_bytes())
     }
 

@@ -42,10 +42,7 @@ const VALUES: &[(&str, Value)] = &[
     ("kernel/core_pattern", Value::Fixed("core")),
     ("kernel/core_uses_pid", Value::Fixed("0")),
     ("kernel/dmesg_restrict", Value::Fixed("1")),
-    (
-        "kernel/domainname",
-        Value::ReadWrite(|kernel| name(&kernel.uts.read().domainname), |uts, value| uts.domainname = value),
-    ),
+    ("kernel/domainname", Value::ReadWrite(|kernel| name(&kernel.uts.read().domainname), |uts, value| uts.domainname = value)),
     ("kernel/hostname", Value::ReadWrite(|kernel| name(&kernel.uts.read().hostname), |uts, value| uts.hostname = value)),
     ("kernel/kptr_restrict", Value::Fixed("2")),
     ("kernel/msgmax", Value::Fixed("8192")),

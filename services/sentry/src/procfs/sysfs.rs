@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// Directories that are there even when nothing is in them.
-const DIRECTORIES: &[&str] = &["block", "bus", "class", "class/net", "dev", "devices", "firmware", "fs", "fs/cgroup", "module", "power"];
+const DIRECTORIES: &[&str] =
+    &["block", "bus", "class", "class/net", "dev", "devices", "firmware", "fs", "fs/cgroup", "module", "power"];
 
 /// The root of a sysfs.
 pub fn root(_: &Arc<Kernel>) -> Arc<dyn SpecialNode> {

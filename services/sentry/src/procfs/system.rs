@@ -28,7 +28,11 @@ pub fn uptime(kernel: &Kernel) -> Vec<u8> {
 
 /// CPU time of all processes there are, and of the children they waited for.
 fn cpu_times(kernel: &Kernel) -> CpuTimes {
-    kernel.pids.processes().iter().fold(CpuTimes::default(), |sum, process| sum + process.cpu_times() + process.children_cpu_times())
+    kernel
+        .pids
+        .processes()
+        .iter()
+        .fold(CpuTimes::default(), |sum, process| sum + process.cpu_times() + process.children_cpu_times())
 }
 
 /// /proc/stat.

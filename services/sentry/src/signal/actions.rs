@@ -95,7 +95,10 @@ impl SignalActions {
     }
     /// Replaces it; the old one is returned.
     pub fn set(&self, signal: i32, action: SignalAction) -> SignalAction {
-        match usize::try_from(signal - 1).ok().and_then(|i| self.table.lock().get_mut(i).map(|slot| std::mem::replace(slot, action))) {
+        match usize::try_from(signal - 1)
+            .ok()
+            .and_then(|i| self.table.lock().get_mut(i).map(|slot| std::mem::replace(slot, action)))
+        {
             Some(old) => old,
             None => SignalAction::default(),
         }

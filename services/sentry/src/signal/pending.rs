@@ -106,8 +106,7 @@ mod tests {
         assert!(!queue.push(sent(10, 2)));
         assert!(queue.push(sent(34, 1)));
         assert!(queue.push(sent(34, 2)));
-        let taken: Vec<_> =
-            std::iter::from_fn(|| queue.take(SignalSet::EMPTY)).map(|p| (p.info.signal, p.info.code)).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| queue.take(SignalSet::EMPTY)).map(|p| (p.info.signal, p.info.code)).collect();
         assert_eq!(taken, [(10, 1), (34, 1), (34, 2)]);
         assert!(queue.set().is_empty());
     }

@@ -81,11 +81,7 @@ pub struct TaskCpu {
 
 impl Default for TaskCpu {
     fn default() -> Self {
-        TaskCpu {
-            system: AtomicU64::new(0),
-            state: AtomicU8::new(b'R'),
-            waits: AtomicU64::new(0),
-        }
+        TaskCpu { system: AtomicU64::new(0), state: AtomicU8::new(b'R'), waits: AtomicU64::new(0) }
     }
 }
 

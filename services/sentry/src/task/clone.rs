@@ -204,8 +204,7 @@ fn make(thread: &mut Thread, request: &CloneRequest) -> Result<(Thread, Option<A
 fn check_count(table: &Table, thread: &Thread) -> Result<(), Errno> {
     let credentials = thread.credentials();
     let (limit, _) = thread.limit(libc::RLIMIT_NPROC);
-    let exempt =
-        credentials.uid == 0 || credentials.has(capability::SYS_RESOURCE) || credentials.has(capability::SYS_ADMIN);
+    let exempt = credentials.uid == 0 || credentials.has(capability::SYS_RESOURCE) || credentials.has(capability::SYS_ADMIN);
     if exempt || limit == super::limits::INFINITY {
         return Ok(());
     }
@@ -220,11 +219,8 @@ fn new_process(thread: &Thread, request: &CloneRequest, pid: i32) -> Arc<Process
     } else {
         parent.signals.fork(request.flags.contains(CloneFlags::SIGHAND))
     };
-    let exit_signal = if request.flags.contains(CloneFlags::PARENT) {
-        parent.exit_signal.load(Ordering::Relaxed)
-    } else {
-        request.exit_signal
-    };
+    let exit_signal =
+        if request.flags.contains(CloneFlags::PARENT) { parent.exit_signal.load(Ordering::Relaxed) } else { request.exit_signal };
     let process = Process::new(&thread.kernel, pid, signals, *parent.limits.lock(), exit_signal);
     process.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     process.oom_score_adjust.store(parent.oom_score_adjust.load(Ordering::Relaxed), Ordering::Relaxed);

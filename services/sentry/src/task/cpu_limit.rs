@@ -14,7 +14,12 @@ const SECOND: u64 = 1_000_000_000;
 pub(crate) fn watch(process: &Arc<Process>) {
     let (soft, hard) = process.limits.lock().get(libc::RLIMIT_CPU);
     if soft != INFINITY || hard != INFINITY {
-        process.kernel.cpu_watch.watch(Arc::new(CpuLimit { process: Arc::downgrade(process), soft, hard, next: AtomicU64::new(soft) }));
+        process.kernel.cpu_watch.watch(Arc::new(CpuLimit {
+            process: Arc::downgrade(process),
+            soft,
+            hard,
+            next: AtomicU64::new(soft),
+        }));
     }
 }
 

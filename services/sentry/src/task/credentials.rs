@@ -220,9 +220,8 @@ mod tests {
     #[test]
     fn leaving_root_clears_capabilities_unless_kept() {
         let root = user(0, sets(DOCKER, DOCKER, 0, 0));
-        let become_user = |root: &Credentials| {
-            Credentials { uid: 5, euid: 5, suid: 5, fsuid: 5, ..root.clone() }.after_user_change(root)
-        };
+        let become_user =
+            |root: &Credentials| Credentials { uid: 5, euid: 5, suid: 5, fsuid: 5, ..root.clone() }.after_user_change(root);
         assert_eq!(become_user(&root).capabilities, sets(0, 0, 0, 0));
         let keeping = Credentials { securebits: SECBIT_KEEP_CAPS, ..root };
         assert_eq!(become_user(&keeping).capabilities, sets(DOCKER, 0, 0, 0));

@@ -115,8 +115,7 @@ async fn wait_alone(thread: &Thread, process: &Process) -> Result<(), Errno> {
             task.signals.end_thread();
         }
     }
-    let alone =
-        executor::wait_for(&process.exit_events, Readiness::IN, || (process.thread_count() == 1).then_some(()));
+    let alone = executor::wait_for(&process.exit_events, Readiness::IN, || (process.thread_count() == 1).then_some(()));
     thread.killable(alone).await
 }
 

@@ -6,10 +6,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{
-    Ended, Process, Task, Thread,
-    pids::Table,
-};
+use super::{Ended, Process, Task, Thread, pids::Table};
 use crate::{
     abi::UserAddress,
     executor::{self, Readiness},
@@ -87,9 +84,7 @@ fn walk_robust_list(task: &Task, memory: &AddressSpace) {
         return;
     }
     let word = |address: u64| memory.read_value::<u64>(UserAddress(address));
-    let (Ok(mut entry), Ok(offset), Ok(pending)) =
-        (word(head), word(head.wrapping_add(8)), word(head.wrapping_add(16)))
-    else {
+    let (Ok(mut entry), Ok(offset), Ok(pending)) = (word(head), word(head.wrapping_add(8)), word(head.wrapping_add(16))) else {
         return;
     };
     let tid = task.tid();
@@ -164,10 +159,7 @@ fn bury(kernel: &Arc<Kernel>, process: &Arc<Process>, tid: i32, status: i32, uid
         uid,
         own,
         with_children: own + process.children_cpu_times(),
-        peak_resident: process
-            .peak_resident
-            .load(Ordering::Relaxed)
-            .max(process.children_peak_resident.load(Ordering::Relaxed)),
+        peak_resident: process.peak_resident.load(Ordering::Relaxed).max(process.children_peak_resident.load(Ordering::Relaxed)),
     };
     let mut letters = Vec::new();
     let mut woken = Vec::new();
@@ -193,13 +185,7 @@ fn bury(kernel: &Arc<Kernel>, process: &Arc<Process>, tid: i32, status: i32, uid
 type Letters = Vec<(Arc<Process>, SignalInfo)>;
 
 /// Children go to the nearest ancestor that asked for it (PR_SET_CHILD_SUBREAPER), or to init.
-fn leave_children(
-    table: &mut Table,
-    process: &Arc<Process>,
-    tid: i32,
-    letters: &mut Letters,
-    woken: &mut Vec<Arc<Process>>,
-) {
+fn leave_children(table: &mut Table, process: &Arc<Process>, tid: i32, letters: &mut Letters, woken: &mut Vec<Arc<Process>>) {
     let children = table.get(process.pid).map_or_else(Vec::new, |member| member.children.clone());
     if children.is_empty() {
         return;
@@ -242,9 +228,9 @@ fn find_reaper(table: &Table, pid: i32) -> i32 {
 fn orphan_own_group(table: &Table, pid: i32, letters: &mut Letters) {
     let Some(member) = table.get(pid) else { return };
     let relations = member.relations;
-    let linked = table.get(relations.parent).is_some_and(|parent| {
-        parent.relations.group != relations.group && parent.relations.session == relations.session
-    });
+    let linked = table
+        .get(relations.parent)
+        .is_some_and(|parent| parent.relations.group != relations.group && parent.relations.session == relations.session);
     if linked {
         wake_orphans(table, relations.group, pid, letters);
     }
@@ -305,9 +291,7 @@ async fn close_container(kernel: &Arc<Kernel>, status: i32) {
     for process in others {
         process.begin_exit(libc::SIGKILL);
     }
-    let gone = executor::wait_for(&kernel.pids.changes, Readiness::IN, || {
-        (kernel.pids.task_count() == 0).then_some(())
-    });
+    let gone = executor::wait_for(&kernel.pids.changes, Readiness::IN, || (kernel.pids.task_count() == 0).then_some(()));
     if !before(executor::now().saturating_add(LAST_ORDERS), gone).await {
         tracing::warn!(threads = kernel.pids.task_count(), "threads are left though init has ended and all were killed");
     }

@@ -84,8 +84,7 @@ impl Thread {
 /// A process without a program, with everything else.
 fn make(kernel: &Arc<Kernel>, program: &Program, stdio: [Arc<OpenFile>; 3]) -> Result<Thread, StartError> {
     let memory = AddressSpace::new(&kernel.platform, &kernel.memory).map_err(|e| StartError::Host("make guest memory", e))?;
-    let context =
-        memory.space().new_context(Executor::current_cpu()).map_err(|e| StartError::Host("make a guest thread", e))?;
+    let context = memory.space().new_context(Executor::current_cpu()).map_err(|e| StartError::Host("make a guest thread", e))?;
     let files = FdTable::new();
     for file in stdio {
         files.install(file, false, 0, 3).map_err(|e| StartError::Host("set up stdio", e))?;
@@ -211,14 +210,10 @@ fn make_directories(thread: &Thread, path: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-fn find_and_load(
-    thread: &Thread,
-    program: &Program,
-) -> Result<(crate::loader::Loaded, crate::platform::Context), StartError> {
+fn find_and_load(thread: &Thread, program: &Program) -> Result<(crate::loader::Loaded, crate::platform::Context), StartError> {
     let name = program.arguments.first().ok_or(StartError::Empty)?;
-    let (file, path) = find(name, search_path(&program.environment), |path| {
-        fs::open_executable(thread, FdNumber::WORKING_DIRECTORY, path, 0)
-    })?;
+    let (file, path) =
+        find(name, search_path(&program.environment), |path| fs::open_executable(thread, FdNumber::WORKING_DIRECTORY, path, 0))?;
     exec::load(thread, file, &path, program.arguments.clone(), program.environment.clone())
         .map_err(|errno| StartError::NotLoaded(text(&path), describe(errno)))
 }
@@ -229,11 +224,7 @@ fn search_path(environment: &[Vec<u8>]) -> &[u8] {
 }
 
 /// Opens a program by name: as it is when it has a slash, else the first of the search path that can be run.
-fn find<T>(
-    name: &[u8],
-    search: &[u8],
-    open: impl Fn(&[u8]) -> Result<T, Errno>,
-) -> Result<(T, Vec<u8>), StartError> {
+fn find<T>(name: &[u8], search: &[u8], open: impl Fn(&[u8]) -> Result<T, Errno>) -> Result<(T, Vec<u8>), StartError> {
     if name.is_empty() {
         return Err(StartError::NotInPath(String::new()));
     }

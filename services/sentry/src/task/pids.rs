@@ -157,9 +157,9 @@ impl Table {
             member.relations.group == group
                 && member.process.pid != except
                 && !member.relations.zombie
-                && self.get(member.relations.parent).is_some_and(|parent| {
-                    parent.relations.group != group && parent.relations.session == member.relations.session
-                })
+                && self
+                    .get(member.relations.parent)
+                    .is_some_and(|parent| parent.relations.group != group && parent.relations.session == member.relations.session)
         })
     }
 }

@@ -34,7 +34,11 @@ pub(crate) async fn run(mut thread: Thread) {
             Event::Fault(fault) => take_fault(&mut thread, &fault),
             Event::Interrupted => {}
             Event::Lost => {
-                tracing::warn!(pid = thread.process.pid, tid = thread.tid(), "the host process of a guest process died; the guest process is killed");
+                tracing::warn!(
+                    pid = thread.process.pid,
+                    tid = thread.tid(),
+                    "the host process of a guest process died; the guest process is killed"
+                );
                 thread.process.begin_exit(libc::SIGKILL);
                 break;
             }
@@ -54,8 +58,7 @@ async fn guest(thread: &mut Thread) -> Event {
 async fn system_call(thread: &mut Thread) {
     let registers = &thread.registers;
     let number = registers.rax;
-    let arguments =
-        Arguments([registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]);
+    let arguments = Arguments([registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]);
     thread.call = Some(number);
     let task = thread.task.clone();
     let result = task.metered(table::dispatch(thread, number, arguments)).await;
@@ -80,4 +83,3 @@ fn take_fault(thread: &mut Thread, fault: &Fault) {
     };
     signal::raise_fault(thread, fault, signal, code);
 }
-

@@ -4,7 +4,10 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bulkhead_ipc::Errno;
 
-use super::{CpuTimes, Process, Task, pids::{Member, Table}};
+use super::{
+    CpuTimes, Process, Task,
+    pids::{Member, Table},
+};
 use crate::executor::{self, Readiness};
 
 bitflags::bitflags! {
