@@ -14,6 +14,7 @@
 
 pub mod affinity;
 pub mod channel;
+pub mod confine;
 mod errno;
 pub mod gofer;
 pub mod ring;

@@ -35,46 +35,121 @@ pub struct Entry {
 #[allow(missing_docs)]
 pub enum Request {
     /// The root with this index; answered by `Walked` with one entry.
-    Attach { root: u32 },
+    Attach {
+        root: u32,
+    },
     /// Walks `names`, one beneath the other, and stops behind the first that is no directory or where one is missing; answered
     /// by `Walked` with what was found.
-    Walk { base: Handle, names: Vec<Vec<u8>> },
+    Walk {
+        base: Handle,
+        names: Vec<Vec<u8>>,
+    },
     /// Answered by `Attributes`.
-    Attributes { handle: Handle },
+    Attributes {
+        handle: Handle,
+    },
     /// Opens the regular file `name` in `directory` (or the root that is a single file, with an empty name) with an access mode
     /// of O_RDONLY, O_WRONLY or O_RDWR; answered by `Opened` (whose handle is 0) and an fd.
-    Open { directory: Handle, name: Vec<u8>, access: u32 },
+    Open {
+        directory: Handle,
+        name: Vec<u8>,
+        access: u32,
+    },
     /// Makes a new regular file; EEXIST when the name exists; answered by `Opened` and an fd.
-    Create { directory: Handle, name: Vec<u8>, mode: u32, uid: u32, gid: u32, access: u32 },
+    Create {
+        directory: Handle,
+        name: Vec<u8>,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        access: u32,
+    },
     /// Makes a directory, FIFO, socket or (with `target`) symbolic link; EPERM for device nodes; answered by `Walked`.
-    Make { directory: Handle, name: Vec<u8>, mode: u32, device: u64, uid: u32, gid: u32, target: Vec<u8> },
+    Make {
+        directory: Handle,
+        name: Vec<u8>,
+        mode: u32,
+        device: u64,
+        uid: u32,
+        gid: u32,
+        target: Vec<u8>,
+    },
     /// A hard link `name` in `directory` to `from_name` in `from`.
-    Link { from: Handle, from_name: Vec<u8>, directory: Handle, name: Vec<u8> },
+    Link {
+        from: Handle,
+        from_name: Vec<u8>,
+        directory: Handle,
+        name: Vec<u8>,
+    },
     /// unlink(2), or rmdir(2) with `is_directory`.
-    Unlink { directory: Handle, name: Vec<u8>, is_directory: bool },
+    Unlink {
+        directory: Handle,
+        name: Vec<u8>,
+        is_directory: bool,
+    },
     /// renameat2(2).
-    Rename { from: Handle, from_name: Vec<u8>, directory: Handle, name: Vec<u8>, flags: u32 },
+    Rename {
+        from: Handle,
+        from_name: Vec<u8>,
+        directory: Handle,
+        name: Vec<u8>,
+        flags: u32,
+    },
     /// chmod(2).
-    Chmod { handle: Handle, mode: u32 },
+    Chmod {
+        handle: Handle,
+        mode: u32,
+    },
     /// chown(2); `None` keeps.
-    Chown { handle: Handle, uid: Option<u32>, gid: Option<u32> },
+    Chown {
+        handle: Handle,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
     /// utimensat(2).
-    SetTimes { handle: Handle, accessed: SetTime, modified: SetTime },
+    SetTimes {
+        handle: Handle,
+        accessed: SetTime,
+        modified: SetTime,
+    },
     /// Entries from `cookie` on (0 the first) for about `space` bytes, without `.` and `..`; answered by `Entries`, empty at the end.
-    ReadDir { handle: Handle, cookie: u64, space: u32 },
+    ReadDir {
+        handle: Handle,
+        cookie: u64,
+        space: u32,
+    },
     /// Answered by `Bytes`.
-    GetXattr { handle: Handle, name: Vec<u8> },
+    GetXattr {
+        handle: Handle,
+        name: Vec<u8>,
+    },
     /// `flags` are XATTR_*.
-    SetXattr { handle: Handle, name: Vec<u8>, value: Vec<u8>, flags: u32 },
+    SetXattr {
+        handle: Handle,
+        name: Vec<u8>,
+        value: Vec<u8>,
+        flags: u32,
+    },
     /// Answered by `Bytes`: NUL-terminated names.
-    ListXattr { handle: Handle },
-    RemoveXattr { handle: Handle, name: Vec<u8> },
+    ListXattr {
+        handle: Handle,
+    },
+    RemoveXattr {
+        handle: Handle,
+        name: Vec<u8>,
+    },
     /// Answered by `Statistics`.
-    Statfs { handle: Handle },
+    Statfs {
+        handle: Handle,
+    },
     /// syncfs(2) of the file system that holds it.
-    Sync { handle: Handle },
+    Sync {
+        handle: Handle,
+    },
     /// Gives handles back.
-    Close { handles: Vec<Handle> },
+    Close {
+        handles: Vec<Handle>,
+    },
 }
 
 /// A reply.

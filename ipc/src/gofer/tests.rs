@@ -36,22 +36,34 @@ fn request() -> impl Strategy<Value = Request> {
         (handle(), name(), handle(), name(), any::<u32>()).prop_map(|(from, from_name, directory, name, flags)| {
             Request::Rename { from, from_name, directory, name, flags }
         }),
-        (handle(), name(), handle(), name())
-            .prop_map(|(from, from_name, directory, name)| Request::Link { from, from_name, directory, name }),
-        (handle(), option::of(any::<u32>()), option::of(any::<u32>()))
-            .prop_map(|(handle, uid, gid)| Request::Chown { handle, uid, gid }),
-        (handle(), set_time(), set_time())
-            .prop_map(|(handle, accessed, modified)| Request::SetTimes { handle, accessed, modified }),
-        (handle(), name(), name(), any::<u32>())
-            .prop_map(|(handle, name, value, flags)| Request::SetXattr { handle, name, value, flags }),
+        (handle(), name(), handle(), name()).prop_map(|(from, from_name, directory, name)| Request::Link {
+            from,
+            from_name,
+            directory,
+            name
+        }),
+        (handle(), option::of(any::<u32>()), option::of(any::<u32>())).prop_map(|(handle, uid, gid)| Request::Chown {
+            handle,
+            uid,
+            gid
+        }),
+        (handle(), set_time(), set_time()).prop_map(|(handle, accessed, modified)| Request::SetTimes {
+            handle,
+            accessed,
+            modified
+        }),
+        (handle(), name(), name(), any::<u32>()).prop_map(|(handle, name, value, flags)| Request::SetXattr {
+            handle,
+            name,
+            value,
+            flags
+        }),
         vec(handle(), 0..20).prop_map(|handles| Request::Close { handles }),
     ]
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
-    let found = || {
-        (handle(), attributes(), name()).prop_map(|(handle, attributes, target)| Entry { handle, attributes, target })
-    };
+    let found = || (handle(), attributes(), name()).prop_map(|(handle, attributes, target)| Entry { handle, attributes, target });
     prop_oneof![
         any::<i32>().prop_map(|number| Reply::Error(Errno::new(number))),
         Just(Reply::Done),

@@ -1,6 +1,9 @@
 //! From types to the wire.
 
-use super::{At, Attributes, Caller, DirEntry, Foreign, ForeignFs, FsStatistics, Lock, LockFamily, LockKind, Reply, Request, SetTime, Timestamp};
+use super::{
+    At, Attributes, Caller, DirEntry, Foreign, ForeignFs, FsStatistics, Lock, LockFamily, LockKind, Reply, Request, SetTime,
+    Timestamp,
+};
 use crate::{
     vfs_capnp as schema,
     wire::{self, list_length},

@@ -5,8 +5,12 @@ use proptest::{collection::vec, option, prelude::*};
 use super::*;
 
 fn caller() -> impl Strategy<Value = Caller> {
-    (any::<u32>(), any::<u32>(), vec(any::<u32>(), 0..5), any::<u64>())
-        .prop_map(|(uid, gid, groups, capabilities)| Caller { uid, gid, groups, capabilities })
+    (any::<u32>(), any::<u32>(), vec(any::<u32>(), 0..5), any::<u64>()).prop_map(|(uid, gid, groups, capabilities)| Caller {
+        uid,
+        gid,
+        groups,
+        capabilities,
+    })
 }
 
 fn at() -> impl Strategy<Value = At> {
@@ -74,9 +78,8 @@ fn request() -> impl Strategy<Value = Request> {
         (at(), set_time(), set_time()).prop_map(|(at, accessed, modified)| Request::SetTimes { at, accessed, modified }),
         (at(), any::<u64>()).prop_map(|(at, size)| Request::Truncate { at, size }),
         (at(), bytes(), bytes(), any::<u32>()).prop_map(|(at, name, value, flags)| Request::SetXattr { at, name, value, flags }),
-        (option::of(at()), at(), bytes(), any::<u64>(), bytes()).prop_map(|(source, at, fstype, flags, options)| {
-            Request::Mount { source, at, fstype, flags, options }
-        }),
+        (option::of(at()), at(), bytes(), any::<u64>(), bytes())
+            .prop_map(|(source, at, fstype, flags, options)| { Request::Mount { source, at, fstype, flags, options } }),
         (at(), any::<u32>()).prop_map(|(at, flags)| Request::Unmount { at, flags }),
     ];
     let nodes = prop_oneof![
@@ -149,20 +152,19 @@ pub(crate) fn statistics() -> impl Strategy<Value = FsStatistics> {
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
-    let mount =
-        (any::<[u32; 3]>(), any::<u64>(), bytes(), bytes(), "\\PC*", "[a-z]*", "[a-z,=]*").prop_map(
-            |(numbers, device, root, mountpoint, source, fstype, options)| MountInfo {
-                id: numbers[0],
-                parent: numbers[1],
-                flags: numbers[2],
-                device,
-                root,
-                mountpoint,
-                fstype,
-                source,
-                options,
-            },
-        );
+    let mount = (any::<[u32; 3]>(), any::<u64>(), bytes(), bytes(), "\\PC*", "[a-z]*", "[a-z,=]*").prop_map(
+        |(numbers, device, root, mountpoint, source, fstype, options)| MountInfo {
+            id: numbers[0],
+            parent: numbers[1],
+            flags: numbers[2],
+            device,
+            root,
+            mountpoint,
+            fstype,
+            source,
+            options,
+        },
+    );
     prop_oneof![
         any::<i32>().prop_map(|number| Reply::Error(Errno::new(number))),
         Just(Reply::Done),
