@@ -1,0 +1,88 @@
+//! `create`: everything but the program; and what `run` has in common with it.
+
+use std::path::Path;
+
+use clap::Args;
+use nix::unistd::Pid;
+
+use super::{Context, CreateFlags, parse_id};
+use crate::{
+    error::{Error, Result},
+    hooks::{self, Stage},
+    id::ContainerId,
+    oci::{Config, Plan},
+    state::{Status, write_atomically},
+    supervisor::{self, Custody, Order, control::Supervisor},
+};
+
+/// Arguments of `create`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    flags: CreateFlags,
+}
+
+/// Creates a container.
+pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
+    let flags = &arguments.flags;
+    let id = parse_id(&flags.id)?;
+    let plan = load(context, flags, Custody::Detached)?;
+    create(context, &id, &plan, Custody::Detached, flags.pid_file.as_deref())?;
+    Ok(0)
+}
+
+/// Reads the bundle that the flags name.
+pub fn load(context: &Context, flags: &CreateFlags, custody: Custody) -> Result<Plan> {
+    let config = Config::load(&flags.bundle, &context.log)?;
+    let plan = Plan::of(&config, &context.log)?;
+    let detached = custody == Custody::Detached;
+    let usage = |text: &str| Err(Error::Usage(text.to_owned()));
+    match (plan.terminal, detached, flags.console_socket.is_some()) {
+        (true, true, false) => usage("cannot allocate tty if bulkhead will detach without setting console socket"),
+        (_, false, true) | (false, _, true) => usage("cannot use console socket if bulkhead will not detach or allocate tty"),
+        (true, true, true) => usage("process.terminal: a pseudo-terminal for --console-socket is not supported yet"),
+        _ => Ok(plan),
+    }
+}
+
+/// A created container.
+#[derive(Debug)]
+pub struct Created {
+    /// The supervisor's pid.
+    pub pid: Pid,
+    /// The way to ask it.
+    pub supervisor: Supervisor,
+}
+
+/// Starts the supervisor, writes the pid file and runs the hooks of this stage. On a failure nothing is left.
+pub fn create(context: &Context, id: &ContainerId, plan: &Plan, custody: Custody, pid_file: Option<&Path>) -> Result<Created> {
+    let claim = context.store.claim(id)?;
+    let (pid, supervisor) = supervisor::start(&Order { id, store: &context.store, plan, custody, log: &context.log })?;
+    let finished = finish(context, id, plan, pid, pid_file);
+    match finished {
+        Ok(()) => {
+            claim.keep();
+            Ok(Created { pid, supervisor })
+        }
+        Err(error) => {
+            // The program does not run yet, so this ends the sandbox.
+            let _ = supervisor.signal(libc::SIGKILL, true);
+            let _ = nix::sys::wait::waitpid(pid, None);
+            super::discard::discard(context, id);
+            Err(error)
+        }
+    }
+}
+
+fn finish(context: &Context, id: &ContainerId, plan: &Plan, pid: Pid, pid_file: Option<&Path>) -> Result<()> {
+    if plan.hooks != Default::default() {
+        let state = context.store.load(id)?.oci(Status::Created).to_string();
+        for stage in [Stage::Prestart, Stage::CreateRuntime, Stage::CreateContainer] {
+            hooks::run(&plan.hooks, stage, &state)?;
+        }
+    }
+    match pid_file {
+        Some(file) => write_atomically(file, pid.to_string().as_bytes(), 0o644),
+        None => Ok(()),
+    }
+}

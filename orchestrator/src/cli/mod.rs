@@ -1,0 +1,191 @@
+//! The command line: runc's commands and flags. Every command returns the exit status; errors are told here.
+
+mod create;
+mod delete;
+mod discard;
+mod do_command;
+mod features;
+mod kill;
+mod list;
+mod run;
+mod spec;
+mod start;
+mod state;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    error::Result,
+    id::ContainerId,
+    log::{Log, LogFormat},
+    oci::SPEC_VERSION,
+    state::Store,
+};
+
+/// An OCI runtime on an application kernel
+#[derive(Parser, Debug)]
+#[command(name = "bulkhead", disable_version_flag = true, subcommand_required = false, arg_required_else_help = false)]
+struct Command {
+    /// Directory of the containers' state
+    #[arg(long, value_name = "DIR", default_value = "/run/bulkhead")]
+    root: PathBuf,
+    /// File to write messages to
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Form of the messages in that file
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    /// Write debug messages too, also those of the services
+    #[arg(long)]
+    debug: bool,
+    /// Understand cgroupsPath in systemd's form (which is understood anyway)
+    #[arg(long)]
+    systemd_cgroup: bool,
+    /// For compatibility with runc
+    #[arg(long, value_name = "VALUE", hide = true)]
+    rootless: Option<String>,
+    /// Print the version
+    #[arg(long, short = 'v')]
+    version: bool,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Write a default config.json
+    Spec(spec::Arguments),
+    /// Create a container and run its program
+    Run(run::Arguments),
+    /// Create a container
+    Create(create::Arguments),
+    /// Run the program of a created container
+    Start(start::Arguments),
+    /// Print a container's state
+    State(state::Arguments),
+    /// List the containers
+    List(list::Arguments),
+    /// Send a signal to a container's first process
+    Kill(kill::Arguments),
+    /// Remove a container
+    Delete(delete::Arguments),
+    /// Run a command with the host's files as a read-only lower layer; changes stay in memory
+    Do(do_command::Arguments),
+    /// Print what this runtime can do, as JSON
+    Features,
+}
+
+/// What `create` and `run` share.
+#[derive(Args, Clone, Debug)]
+struct CreateFlags {
+    /// The bundle's directory
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    bundle: PathBuf,
+    /// Unix socket that the terminal's master is sent to
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// File to write the supervisor's pid to
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Accepted for compatibility: the root is never changed by pivot_root
+    #[arg(long)]
+    no_pivot: bool,
+    /// Accepted for compatibility: containers have no host keyring
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Accepted for compatibility: containers get their stdio only
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+    /// The container's name
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+/// What every command is given.
+#[derive(Debug)]
+struct Context {
+    store: Store,
+    log: Log,
+}
+
+/// Runs the command that the arguments name and returns the exit status.
+pub fn main() -> i32 {
+    let command = match Command::try_parse() {
+        Ok(command) => command,
+        Err(error) => return misunderstood(&error),
+    };
+    if command.version {
+        println!("bulkhead version {}\nspec: {SPEC_VERSION}", env!("CARGO_PKG_VERSION"));
+        return 0;
+    }
+    let log = match Log::open(command.log.as_deref(), command.log_format, command.debug) {
+        Ok(log) => log,
+        Err(error) => {
+            Log::stderr().error(&error.to_string());
+            return 1;
+        }
+    };
+    let Some(action) = command.action else {
+        use clap::CommandFactory;
+        let _ = Command::command().print_help();
+        return 0;
+    };
+    let done = Store::new(&command.root).and_then(|store| {
+        let context = Context { store, log };
+        act(&context, action).inspect_err(|error| context.log.error(&error.to_string()))
+    });
+    done.unwrap_or(1)
+}
+
+fn act(context: &Context, action: Action) -> Result<i32> {
+    match action {
+        Action::Spec(arguments) => spec::run(&arguments),
+        Action::Run(arguments) => run::run(context, &arguments),
+        Action::Create(arguments) => create::run(context, &arguments),
+        Action::Start(arguments) => start::run(context, &arguments),
+        Action::State(arguments) => state::run(context, &arguments),
+        Action::List(arguments) => list::run(context, &arguments),
+        Action::Kill(arguments) => kill::run(context, &arguments),
+        Action::Delete(arguments) => delete::run(context, &arguments),
+        Action::Do(arguments) => do_command::run(context, &arguments),
+        Action::Features => features::run(),
+    }
+}
+
+/// Help is no error; anything else is one line and runc's exit status.
+fn misunderstood(error: &clap::Error) -> i32 {
+    use clap::error::ErrorKind;
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print();
+        return 0;
+    }
+    let text = error.render().to_string();
+    let (complaint, _usage) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+    let complaint = complaint.trim().trim_start_matches("error: ");
+    Log::stderr().error(&complaint.split_whitespace().collect::<Vec<_>>().join(" "));
+    1
+}
+
+/// Ids of existing containers that cannot be ids do not exist, as with runc.
+fn parse_id(text: &str) -> Result<ContainerId> {
+    text.parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_takes_what_containerd_passes() {
+        use clap::CommandFactory;
+        Command::command().debug_assert();
+        let line = "bulkhead --root /r --log /l --log-format json --systemd-cgroup create --bundle /b --pid-file /p \
+                    --console-socket /s --no-pivot --no-new-keyring --preserve-fds 0 c1";
+        assert!(Command::try_parse_from(line.split_whitespace()).is_ok());
+        for line in ["bulkhead kill --all c1 9", "bulkhead delete --force c1", "bulkhead do -- ls -l", "bulkhead do ls -l"] {
+            assert!(Command::try_parse_from(line.split_whitespace()).is_ok(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `start`: runs a created container's program.
+
+use clap::Args;
+
+use super::{Context, parse_id};
+use crate::{
+    error::{Error, Result},
+    hooks::{self, Stage},
+    id::ContainerId,
+    state::Status,
+    supervisor::control::Supervisor,
+};
+
+/// Arguments of `start`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// The container's name
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+/// Starts a container.
+pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
+    let id = parse_id(&arguments.id)?;
+    match context.store.load(&id)?.status() {
+        Status::Created => {}
+        Status::Stopped => return Err(Error::Usage("cannot start a container that has stopped".into())),
+        Status::Running => return Err(Error::Usage("cannot start an already running container".into())),
+    }
+    let supervisor = Supervisor::connect(&context.store.directory(&id))?;
+    start(context, &id, &supervisor)?;
+    Ok(0)
+}
+
+/// Orders the start and runs the hooks around it.
+pub fn start(context: &Context, id: &ContainerId, supervisor: &Supervisor) -> Result<()> {
+    // Read before the start: the program may have ended, and its state be gone, right after.
+    let state = context.store.load(id)?;
+    hooks::run(&state.hooks, Stage::StartContainer, &state.oci(Status::Created).to_string())?;
+    supervisor.start().map_err(|error| match error {
+        Error::Refused(why) => Error::Start(why),
+        other => other,
+    })?;
+    hooks::run_all(&state.hooks, Stage::Poststart, &state.oci(Status::Running).to_string(), &context.log);
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! Raw calls on the host that no library wraps: the only module with `unsafe` code. Each function has a safe face.
+#![allow(unsafe_code)]
+
+mod fork;
+mod mount_tree;
+mod spawn;
+
+pub use fork::{Forked, fork};
+pub use mount_tree::open_mount_tree;
+pub use spawn::{IdMap, Launch, ServiceProcess};

@@ -1,0 +1,22 @@
+//! From an OCI bundle to what the services are told. `config` reads and checks config.json; the other modules turn its parts
+//! into `ipc::setup` types. Nothing here changes anything on the host.
+
+mod capabilities;
+mod complaint;
+pub mod config;
+mod default_spec;
+mod limits;
+pub mod mounts;
+mod nodes;
+pub mod plan;
+mod program;
+pub mod resources;
+
+pub use capabilities::{ALL as ALL_CAPABILITIES, NAMES as CAPABILITY_NAMES};
+pub use config::Config;
+pub use default_spec::{default_mounts, default_spec};
+pub use mounts::MOUNT_OPTIONS;
+pub use plan::Plan;
+
+/// The version of the runtime specification that is implemented.
+pub const SPEC_VERSION: &str = "1.2.0";

@@ -1,0 +1,154 @@
+//! Everything that a sandbox is started from, checked, and without anything of the host held open yet.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use bulkhead_ipc::setup::{MountSpec, NodeSpec, Program};
+use oci_spec::runtime::Hooks;
+
+use super::{
+    Config,
+    complaint::Complaint,
+    mounts::{self, HostRoot},
+    nodes, program,
+    resources::Resources,
+};
+use crate::{
+    error::{Error, Result},
+    log::Log,
+};
+
+/// See the module.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan {
+    /// Bundle's absolute path.
+    pub bundle: PathBuf,
+    /// The root file system's absolute path.
+    pub rootfs: PathBuf,
+    /// The first program.
+    pub program: Program,
+    /// Whether it is to have a terminal.
+    pub terminal: bool,
+    /// UTS host name; empty keeps the guest kernel's.
+    pub hostname: String,
+    /// UTS domain name.
+    pub domainname: String,
+    /// The mount table.
+    pub mounts: Vec<MountSpec>,
+    /// Device nodes and links.
+    pub nodes: Vec<NodeSpec>,
+    /// What the gofer serves.
+    pub roots: Vec<HostRoot>,
+    /// Paths that read as empty.
+    pub masked_paths: Vec<Vec<u8>>,
+    /// Paths that cannot be written.
+    pub readonly_paths: Vec<Vec<u8>>,
+    /// Kernel settings, sorted by name.
+    pub sysctls: Vec<(String, String)>,
+    /// Limits of the sandbox.
+    pub resources: Resources,
+    /// `linux.cgroupsPath`.
+    pub cgroups_path: Option<PathBuf>,
+    /// Programs to run at stages of the container's life.
+    pub hooks: Hooks,
+    /// For `state`.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Plan {
+    /// Converts a configuration; complaints name its file and the field.
+    pub fn of(config: &Config, log: &Log) -> Result<Plan> {
+        convert(config, log).map_err(|complaint| Error::Config { file: config.file(), what: complaint.into_text() })
+    }
+}
+
+fn convert(config: &Config, log: &Log) -> std::result::Result<Plan, Complaint> {
+    let program = program::convert(config)?;
+    let rootfs = mounts::rootfs(config)?;
+    let table = mounts::convert(config, &rootfs, log)?;
+    let spec = &config.spec;
+    let linux = spec.linux().as_ref();
+    let devices = linux.and_then(|l| l.devices().as_deref()).unwrap_or_default();
+    let nodes = if table.foreign_dev { Vec::new() } else { nodes::convert(devices)? };
+    let paths = |list: Option<&Vec<String>>| list.into_iter().flatten().map(|path| path.clone().into_bytes()).collect();
+    let mut sysctls: Vec<_> = linux.and_then(|l| l.sysctl().clone()).unwrap_or_default().into_iter().collect();
+    sysctls.sort();
+    Ok(Plan {
+        bundle: config.bundle.clone(),
+        rootfs,
+        program,
+        terminal: spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false),
+        hostname: spec.hostname().clone().unwrap_or_default(),
+        domainname: spec.domainname().clone().unwrap_or_default(),
+        mounts: table.mounts,
+        nodes,
+        roots: table.roots,
+        masked_paths: paths(linux.and_then(|l| l.masked_paths().as_ref())),
+        readonly_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
+        sysctls,
+        resources: Resources::of(spec),
+        cgroups_path: linux.and_then(|l| l.cgroups_path().clone()),
+        hooks: spec.hooks().clone().unwrap_or_default(),
+        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::default_spec;
+    use bulkhead_ipc::setup::MountKind;
+    use serde_json::{Value, json};
+
+    fn plan(change: impl FnOnce(&mut Value)) -> std::result::Result<Plan, String> {
+        let mut spec = default_spec();
+        spec["root"]["path"] = "/".into();
+        change(&mut spec);
+        let spec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
+        let config = Config { bundle: "/".into(), spec, capabilities: Default::default() };
+        convert(&config, &Log::stderr()).map_err(Complaint::into_text)
+    }
+
+    #[test]
+    fn the_default_configuration_converts() {
+        let plan = plan(|_| ()).unwrap();
+        assert_eq!(plan.program.arguments, [b"sh"]);
+        assert_eq!(plan.mounts[0].kind, MountKind::Overlay { lower: 0 });
+        assert_eq!(plan.mounts[0].flags & libc::ST_RDONLY as u32, libc::ST_RDONLY as u32);
+        assert_eq!(plan.mounts.len(), 8);
+        assert_eq!((plan.roots.len(), plan.nodes.len()), (1, 12));
+    }
+
+    #[test]
+    fn complaints_name_what_is_wrong_and_where() {
+        let complaints: [(fn(&mut Value), &str); 9] = [
+            (|s| s["process"] = Value::Null, "process: process property must not be empty"),
+            (|s| s["process"]["args"] = json!([]), "process.args: args must not be empty"),
+            (|s| s["process"]["cwd"] = "x".into(), "process.cwd: Cwd must be an absolute path, not x"),
+            (|s| s["root"] = Value::Null, "root: root must be specified"),
+            (|s| s["root"]["path"] = "/none".into(), "root.path: invalid rootfs: stat /none: no such file or directory"),
+            (|s| s["root"]["path"] = "/etc/passwd".into(), "root.path: invalid rootfs: stat /etc/passwd: not a directory"),
+            (
+                |s| s["mounts"][1] = json!({"destination": "/x", "type": "bind", "source": "/none", "options": ["rbind"]}),
+                "mounts[1].source: bind source /none: no such file or directory",
+            ),
+            (|s| s["mounts"][2]["type"] = "nfs".into(), "mounts[2].type: file system type \"nfs\" is not supported"),
+            (
+                |s| s["process"]["rlimits"][0]["soft"] = 2048.into(),
+                "process.rlimits[0]: the soft limit 2048 is above the hard limit 1024",
+            ),
+        ];
+        for (change, expected) in complaints {
+            assert_eq!(plan(change).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn a_bind_mount_gets_a_gofer_root_of_its_own() {
+        let plan = plan(|s| {
+            s["mounts"] = json!([{"destination": "/mnt", "source": "/etc", "options": ["rbind", "ro"]}]);
+        })
+        .unwrap();
+        assert_eq!(plan.mounts[1].kind, MountKind::Gofer { root: 1 });
+        assert_eq!(plan.roots[1], HostRoot { path: "/etc".into(), readonly: true, recursive: true });
+    }
+}

@@ -1,0 +1,160 @@
+//! The supervisor: one process per sandbox that starts the services, connects them, watches them, and whose exit status is the
+//! container's. It reads nothing that the guest can write but the few reports of the services.
+//!
+//! - `service`: what the four services are, and one that runs
+//! - `wiring`: what each is told, and which fds it gets
+//! - `boot`: from a plan to a sandbox that is ready
+//! - `watch`: the loop that supervises it
+//! - `control`: what the CLI asks of a supervisor
+//! - `cause`: why a service ended
+
+mod boot;
+mod cause;
+pub mod control;
+mod listeners;
+mod service;
+mod watch;
+mod wiring;
+
+use std::os::fd::AsFd;
+
+use bulkhead_ipc::channel::Channel;
+use nix::{
+    sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+    unistd::Pid,
+};
+
+use crate::{
+    error::{Error, Result},
+    host::{Forked, fork},
+    id::ContainerId,
+    log::Log,
+    oci::Plan,
+    state::{Status, Store},
+};
+use control::Supervisor;
+use watch::End;
+
+/// Exit status when a sandbox ended because one of its services did: no program's status by custom, and not one that a shell
+/// makes of a signal.
+pub const SANDBOX_FAILED: i32 = 200;
+
+/// Signals that are handed on to the container's first process.
+pub const FORWARDED: [Signal; 10] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGTERM,
+    Signal::SIGCONT,
+    Signal::SIGWINCH,
+    Signal::SIGPWR,
+];
+
+/// Who looks after the container once it is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Custody {
+    /// The calling command waits for its end and deletes it.
+    Attached,
+    /// It stays, stopped, until it is deleted.
+    Detached,
+}
+
+/// What a supervisor needs to know.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// The container.
+    pub id: &'a ContainerId,
+    /// Where its directory is.
+    pub store: &'a Store,
+    /// What it is made from.
+    pub plan: &'a Plan,
+    /// See [`Custody`].
+    pub custody: Custody,
+    /// Messages.
+    pub log: &'a Log,
+}
+
+/// Starts a supervisor in a process of its own and waits until the container is created. The caller has claimed the id, and
+/// blocks the signals of [`FORWARDED`] if it means to forward them.
+pub fn start(order: &Order<'_>) -> Result<(Pid, Supervisor)> {
+    let (ours, theirs) = Channel::pair().map_err(Error::ipc("make a channel to the supervisor"))?;
+    match fork()? {
+        Forked::Child => {
+            drop(ours);
+            std::process::exit(supervise(order, theirs))
+        }
+        Forked::Parent(pid) => {
+            drop(theirs);
+            let supervisor = Supervisor::new(ours);
+            match supervisor.created() {
+                Ok(()) => Ok((pid, supervisor)),
+                Err(error) => {
+                    // It has told why and is on its way out.
+                    let _ = nix::sys::wait::waitpid(pid, None);
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// The supervisor's whole life; returns its exit status.
+fn supervise(order: &Order<'_>, owner: Channel) -> i32 {
+    // A session of its own: the terminal's signals go to the command that waits, which forwards them.
+    let _ = nix::unistd::setsid();
+    let signals: SigSet = FORWARDED.into_iter().collect();
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None);
+    let mut booted = match boot::boot(order, &signals) {
+        Ok(booted) => booted,
+        Err(error) => {
+            control::refuse(&owner, &error.to_string());
+            let _ = order.store.remove(order.id);
+            return 1;
+        }
+    };
+    if order.custody == Custody::Detached {
+        let null = booted.null.as_fd();
+        let _ = nix::unistd::dup2_stdin(null);
+        let _ = nix::unistd::dup2_stdout(null);
+        let _ = nix::unistd::dup2_stderr(null);
+    }
+    let watched = watch::watch(order, &mut booted, owner);
+    booted.services.iter().for_each(|service| service.process.kill());
+    booted.services.iter().for_each(|service| service.reap());
+    let status = match &watched.end {
+        End::Container { status } => *status,
+        End::NotStarted { .. } | End::Abandoned => 1,
+        End::Service { service, cause } => {
+            order.log.error(&Error::Service { service, cause: cause.clone() }.to_string());
+            SANDBOX_FAILED
+        }
+    };
+    clean_up(order, &booted, watched.owner_waits);
+    // Only now, so that whoever is told finds everything in order.
+    watched.answer();
+    status
+}
+
+/// Leaves a stopped container, or nothing when nobody will delete it.
+fn clean_up(order: &Order<'_>, booted: &boot::Booted, owner_waits: bool) {
+    let abandoned = order.custody == Custody::Attached && !owner_waits;
+    let recorded = booted.created.then(|| booted.state.clone());
+    let Some(mut state) = recorded.filter(|_| !abandoned) else {
+        booted.cgroup.leave();
+        booted.cgroup.remove();
+        if let Err(error) = order.store.remove(order.id) {
+            order.log.error(&error.to_string());
+        }
+        return;
+    };
+    listeners::remove(&order.store.directory(order.id));
+    state.status = Status::Stopped;
+    if order.custody == Custody::Detached
+        && let Err(error) = order.store.save(order.id, &state)
+    {
+        order.log.error(&error.to_string());
+    }
+}

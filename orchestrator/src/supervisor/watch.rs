@@ -1,0 +1,333 @@
+//! The supervisor's loop: reports and deaths of the services, requests of commands, and signals. It ends when the sandbox does.
+
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use bulkhead_ipc::{
+    channel::{Channel, ChannelError},
+    setup::{Order as SentryOrder, Report},
+};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::wait::WaitStatus,
+};
+
+use super::{
+    Order,
+    boot::{Booted, receive_report, wait_briefly},
+    cause::describe_end,
+    control::{self, Answer, Request},
+    service::Kind,
+};
+use crate::{error::Error, state::Status};
+
+/// How long the sentry may take to end the container after SIGKILL.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Commands connected at a time.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Why a sandbox ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The container's first process ended; the exit status to give.
+    Container {
+        /// 128 and the signal's number for a death by signal.
+        status: i32,
+    },
+    /// The program could not be run.
+    NotStarted {
+        /// The sentry's words.
+        why: String,
+    },
+    /// Whoever had ordered it went away before it was created.
+    Abandoned,
+    /// A service ended or gave up.
+    Service {
+        /// Which.
+        service: &'static str,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// What is left when the loop has ended.
+#[derive(Debug)]
+pub struct Watched {
+    /// Why it ended.
+    pub end: End,
+    /// Whether the command that ordered the sandbox is still there.
+    pub owner_waits: bool,
+    /// The command that waits for the program to start.
+    starter: Option<Channel>,
+}
+
+impl Watched {
+    /// Tells the command that waits for the start, if one does, that there will be none.
+    pub fn answer(&self) {
+        let Some(starter) = &self.starter else { return };
+        match &self.end {
+            End::NotStarted { why } => control::refuse(starter, why),
+            End::Service { service, cause } => control::refuse(starter, &format!("{service}: {cause}")),
+            // It ran and ended before we came to say so.
+            End::Container { .. } => control::answer(starter, &Answer::Done),
+            End::Abandoned => {}
+        }
+    }
+}
+
+/// Watches a sandbox; `owner` is the channel of the command that ordered it, which is told first that it is created.
+pub fn watch(order: &Order<'_>, booted: &mut Booted, owner: Channel) -> Watched {
+    let mut watch = Watch { order, booted, connections: Vec::new(), starter: None, killed_at: None };
+    let end = watch.create(owner).err().unwrap_or_else(|| watch.run());
+    let starter = watch.starter.take();
+    let owner_waits = watch.connections.iter().chain(&starter).any(|c| c.owner && !c.channel.is_closed());
+    Watched { end, owner_waits, starter: starter.map(|c| c.channel) }
+}
+
+/// A command.
+struct Connection {
+    channel: Channel,
+    /// Ordered the sandbox.
+    owner: bool,
+}
+
+struct Watch<'a, 'o> {
+    order: &'a Order<'o>,
+    booted: &'a mut Booted,
+    connections: Vec<Connection>,
+    starter: Option<Connection>,
+    killed_at: Option<Instant>,
+}
+
+impl Watch<'_, '_> {
+    /// Records that the container is created and tells the owner.
+    fn create(&mut self, owner: Channel) -> Result<(), End> {
+        if owner.is_closed() {
+            return Err(End::Abandoned);
+        }
+        let failed = |error: String| End::Service { service: "supervisor", cause: error };
+        self.order.store.save(self.order.id, &self.booted.state).map_err(|e| failed(e.to_string()))?;
+        self.booted.created = true;
+        let _ = self.booted.control.set_nonblocking(true);
+        owner.set_nonblocking(true).map_err(|e| failed(e.to_string()))?;
+        control::answer(&owner, &Answer::Done);
+        self.connections.push(Connection { channel: owner, owner: true });
+        Ok(())
+    }
+
+    fn run(&mut self) -> End {
+        loop {
+            let services = self.booted.services.len();
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(error) => return End::Service { service: "supervisor", cause: error.to_string() },
+            };
+            // What a service said comes before its end, and ends before new requests.
+            for index in 0..services {
+                if ready[2 * index]
+                    && let Some(end) = self.hear(index)
+                {
+                    return end;
+                }
+            }
+            for index in 0..services {
+                if ready[2 * index + 1]
+                    && let Some(status) = self.booted.services[index].ended()
+                {
+                    return self.service_ended(index, Some(describe_end(&self.booted.services[index], status)));
+                }
+            }
+            if self.killed_at.is_some_and(|at| at.elapsed() >= KILL_PATIENCE) {
+                return End::Container { status: 128 + libc::SIGKILL };
+            }
+            if ready[2 * services] {
+                while let Ok(Some(signal)) = self.booted.signals.read_signal() {
+                    if let Err(end) = self.signal(signal.ssi_signo as i32, false) {
+                        return end;
+                    }
+                }
+            }
+            if let Some(end) = self.serve(&ready[2 * services + 2..]) {
+                return end;
+            }
+            if ready[2 * services + 1] {
+                self.accept();
+            }
+        }
+    }
+
+    /// Waits for something to happen: for each service its channel and its process, then signals, the listener, and the
+    /// connections.
+    fn wait(&self) -> Result<Vec<bool>, Error> {
+        let booted = &*self.booted;
+        let services = booted.services.iter().flat_map(|s| [s.channel.as_fd(), s.process.pidfd.as_fd()]);
+        let others = [booted.signals.as_fd(), booted.control.as_fd()];
+        let connections = self.connections.iter().map(|c| c.channel.as_fd());
+        let mut entries: Vec<PollFd<'_>> =
+            services.chain(others).chain(connections).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let timeout = match self.killed_at {
+            None => PollTimeout::NONE,
+            Some(at) => PollTimeout::try_from(KILL_PATIENCE.saturating_sub(at.elapsed())).unwrap_or(PollTimeout::ZERO),
+        };
+        match poll(&mut entries, timeout) {
+            Ok(_) => Ok(entries.iter().map(|entry| entry.any().unwrap_or(true)).collect()),
+            Err(nix::errno::Errno::EINTR) => Ok(vec![false; entries.len()]),
+            Err(error) => Err(Error::host("watch the services")(error)),
+        }
+    }
+
+    /// A report of a service.
+    fn hear(&mut self, index: usize) -> Option<End> {
+        let kind = self.booted.services[index].kind;
+        match receive_report(&self.booted.services[index].channel) {
+            None => Some(self.service_ended(index, None)),
+            Some(Err(cause)) | Some(Ok(Report::Failed(cause))) if kind != Kind::Sentry || self.starter.is_none() => {
+                Some(self.service_ended(index, Some(cause)))
+            }
+            // The answer to the order to start.
+            Some(Err(why)) | Some(Ok(Report::Failed(why))) => Some(End::NotStarted { why }),
+            Some(Ok(Report::Exited(status))) if kind == Kind::Sentry => {
+                self.booted.state.status = Status::Running;
+                Some(End::Container { status: exit_status(status) })
+            }
+            Some(Ok(Report::Started)) if kind == Kind::Sentry && self.starter.is_some() => self.started(),
+            Some(Ok(Report::Ready | Report::Started | Report::Exited(_))) => {
+                Some(self.service_ended(index, Some("sent a report out of turn".into())))
+            }
+        }
+    }
+
+    fn started(&mut self) -> Option<End> {
+        self.booted.state.status = Status::Running;
+        if let Err(error) = self.order.store.save(self.order.id, &self.booted.state) {
+            return Some(End::Service { service: "supervisor", cause: error.to_string() });
+        }
+        if let Some(starter) = self.starter.take() {
+            control::answer(&starter.channel, &Answer::Done);
+            self.connections.push(starter);
+        }
+        None
+    }
+
+    /// A service ended or gave up, for `cause` if it is known. When one dies, others that speak to it notice and may be heard
+    /// first; the one that died is to blame.
+    fn service_ended(&self, index: usize, cause: Option<String>) -> End {
+        let own = &self.booted.services[index];
+        if let Some(status) = own.ended().or_else(|| if cause.is_none() { wait_briefly(own) } else { None }) {
+            let killed = matches!(status, WaitStatus::Signaled(..));
+            if killed || cause.is_none() {
+                return End::Service { service: own.kind.name(), cause: describe_end(own, status) };
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        let killed = self.booted.services.iter().find_map(|service| match service.ended() {
+            Some(status @ WaitStatus::Signaled(..)) => Some((service, status)),
+            _ => None,
+        });
+        match (killed, cause) {
+            (Some((service, status)), _) => End::Service { service: service.kind.name(), cause: describe_end(service, status) },
+            (None, Some(cause)) => End::Service { service: own.kind.name(), cause },
+            (None, None) => End::Service { service: own.kind.name(), cause: "closed its control channel".into() },
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((socket, _)) = self.booted.control.accept() {
+            if self.connections.len() >= MAX_CONNECTIONS {
+                continue;
+            }
+            if let Ok(channel) = Channel::from_fd(socket.into())
+                && channel.set_nonblocking(true).is_ok()
+            {
+                self.connections.push(Connection { channel, owner: false });
+            }
+        }
+    }
+
+    /// Requests of the connections that are ready.
+    fn serve(&mut self, ready: &[bool]) -> Option<End> {
+        // From the end, so that removing one moves none that is still to be looked at.
+        for index in (0..ready.len().min(self.connections.len())).rev().filter(|&i| ready[i]) {
+            let request = match control::receive(&self.connections[index].channel) {
+                Ok(request) => request,
+                Err(ChannelError::NotReady) => continue,
+                Err(_) => {
+                    self.connections.swap_remove(index);
+                    continue;
+                }
+            };
+            match request {
+                Request::Start => {
+                    if self.booted.state.status != Status::Created || self.starter.is_some() {
+                        control::refuse(&self.connections[index].channel, "cannot start a container that is not created");
+                        continue;
+                    }
+                    if let Err(cause) = self.tell_sentry(&SentryOrder::Start) {
+                        return Some(cause);
+                    }
+                    self.starter = Some(self.connections.swap_remove(index));
+                }
+                Request::Signal { signal, all } => match self.signal(signal, all) {
+                    Ok(()) => control::answer(&self.connections[index].channel, &Answer::Done),
+                    Err(end) => {
+                        control::answer(&self.connections[index].channel, &Answer::Done);
+                        return Some(end);
+                    }
+                },
+            }
+        }
+        None
+    }
+
+    /// Hands a signal to the container; before its program runs there is none to handle it, so it ends.
+    fn signal(&mut self, signal: i32, all: bool) -> Result<(), End> {
+        let harmless = matches!(signal, 0 | libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH);
+        if self.booted.state.status == Status::Created && self.starter.is_none() {
+            return if harmless { Ok(()) } else { Err(End::Container { status: 128 + signal }) };
+        }
+        if signal == 0 {
+            return Ok(());
+        }
+        if signal == libc::SIGKILL {
+            self.killed_at.get_or_insert_with(Instant::now);
+        }
+        self.tell_sentry(&SentryOrder::Signal { signal, all })
+    }
+
+    fn tell_sentry(&self, order: &SentryOrder) -> Result<(), End> {
+        let mut message = Vec::new();
+        order.encode(&mut message);
+        let Some(index) = self.booted.services.iter().position(|s| s.kind == Kind::Sentry) else { return Ok(()) };
+        match self.booted.services[index].channel.send(&message, &[]) {
+            // Closed: its end is about to be seen. Not ready: it is so far behind that a signal more makes no difference.
+            Ok(()) | Err(ChannelError::Closed | ChannelError::NotReady) => Ok(()),
+            Err(error) => Err(End::Service { service: Kind::Sentry.name(), cause: error.to_string() }),
+        }
+    }
+}
+
+/// A wait status (wait(2)) as a shell counts.
+fn exit_status(wait_status: i32) -> i32 {
+    if libc::WIFEXITED(wait_status) {
+        libc::WEXITSTATUS(wait_status)
+    } else if libc::WIFSIGNALED(wait_status) {
+        128 + libc::WTERMSIG(wait_status)
+    } else {
+        super::SANDBOX_FAILED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exit_status;
+
+    #[test]
+    fn wait_statuses_become_what_a_shell_shows() {
+        assert_eq!(exit_status(3 << 8), 3);
+        assert_eq!(exit_status(libc::SIGKILL), 137);
+        assert_eq!(exit_status(libc::SIGSEGV | 0x80), 139);
+    }
+}

@@ -1,0 +1,109 @@
+//! What each service is told, and the fds it is given.
+
+use std::{
+    fs,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use bulkhead_ipc::{
+    channel::{Channel, ChannelError},
+    rpc::{self, ClientEnd, ServerEnd},
+    setup::{GoferSetup, NetstackSetup, Role, RootSpec, SentrySetup, Setup, VfsSetup},
+};
+use std::os::unix::ffi::OsStrExt;
+
+use super::service::Kind;
+use crate::{
+    error::{Error, Result},
+    host::open_mount_tree,
+    oci::Plan,
+};
+
+/// Connections between the services, one per CPU each.
+#[derive(Debug)]
+pub struct Wiring {
+    cpus: Vec<u32>,
+    sentry_to_vfs: Vec<(ClientEnd, ServerEnd)>,
+    vfs_to_gofer: Vec<(ClientEnd, ServerEnd)>,
+    roots: Vec<OwnedFd>,
+}
+
+impl Wiring {
+    /// Makes the connections and opens what the gofer is to serve.
+    pub fn lay(plan: &Plan) -> Result<Wiring> {
+        let cpus = cpus()?;
+        let pairs =
+            || -> Result<Vec<_>> { cpus.iter().map(|_| rpc::pair().map_err(Error::ipc("connect the services"))).collect() };
+        let (sentry_to_vfs, vfs_to_gofer) = (pairs()?, pairs()?);
+        let roots = plan.roots.iter().map(open_mount_tree).collect::<Result<_>>()?;
+        Ok(Wiring { cpus, sentry_to_vfs, vfs_to_gofer, roots })
+    }
+
+    /// What a service is told.
+    pub fn role(&self, kind: Kind, plan: &Plan) -> Role {
+        let cpus = self.cpus.clone();
+        match kind {
+            Kind::Sentry => Role::Sentry(SentrySetup {
+                program: plan.program.clone(),
+                hostname: plan.hostname.clone().into_bytes(),
+                domainname: plan.domainname.clone().into_bytes(),
+                cpus,
+                memory_limit: memory_limit(plan),
+                masked_paths: plan.masked_paths.clone(),
+                readonly_paths: plan.readonly_paths.clone(),
+                sysctls: plan.sysctls.clone(),
+            }),
+            Kind::Vfs => Role::Vfs(VfsSetup { cpus, mounts: plan.mounts.clone(), nodes: plan.nodes.clone() }),
+            Kind::Gofer => Role::Gofer(GoferSetup {
+                cpus,
+                roots: plan
+                    .roots
+                    .iter()
+                    .map(|root| RootSpec { path: root.path.as_os_str().as_bytes().to_vec(), readonly: root.readonly })
+                    .collect(),
+            }),
+            Kind::Netstack => Role::Netstack(NetstackSetup {}),
+        }
+    }
+
+    /// The fds that go with it, after the log and the debug listener.
+    pub fn fds<'a>(&'a self, kind: Kind, stdio: [BorrowedFd<'a>; 3]) -> Vec<BorrowedFd<'a>> {
+        let clients = |pairs: &'a [(ClientEnd, ServerEnd)]| {
+            pairs.iter().flat_map(|(client, _)| [client.socket.as_fd(), client.ring.as_fd()]).collect::<Vec<_>>()
+        };
+        let servers = |pairs: &'a [(ClientEnd, ServerEnd)]| {
+            pairs.iter().flat_map(|(_, server)| [server.socket.as_fd(), server.ring.as_fd()]).collect::<Vec<_>>()
+        };
+        match kind {
+            Kind::Sentry => [clients(&self.sentry_to_vfs), stdio.to_vec()].concat(),
+            Kind::Vfs => [servers(&self.sentry_to_vfs), clients(&self.vfs_to_gofer)].concat(),
+            Kind::Gofer => [servers(&self.vfs_to_gofer), self.roots.iter().map(AsFd::as_fd).collect::<Vec<_>>()].concat(),
+            Kind::Netstack => Vec::new(),
+        }
+    }
+}
+
+/// Sends a service's first message.
+pub fn send_setup(channel: &Channel, setup: &Setup, fds: &[BorrowedFd<'_>]) -> std::result::Result<(), ChannelError> {
+    let mut message = Vec::new();
+    setup.encode(&mut message);
+    channel.send(&message, fds)
+}
+
+/// The CPUs that this process may run on.
+fn cpus() -> Result<Vec<u32>> {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).map_err(Error::host("tell the CPUs"))?;
+    Ok((0..nix::sched::CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).map(|cpu| cpu as u32).collect())
+}
+
+/// The configured limit, if it is below the host's memory.
+fn memory_limit(plan: &Plan) -> u64 {
+    let host = host_memory().unwrap_or(u64::MAX);
+    plan.resources.memory.and_then(|limit| u64::try_from(limit).ok()).map_or(host, |limit| limit.min(host))
+}
+
+fn host_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kilobytes: u64 = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
