@@ -47,3 +47,6 @@ pub struct Uts {
 
 /// What `uname -r` says.
 pub const RELEASE: &str = "6.12.0-bulkhead";
+
+/// What `uname -v` says.
+pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC";

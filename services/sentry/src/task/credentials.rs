@@ -97,6 +97,13 @@ impl Credentials {
         self.fsgid == gid || self.groups.contains(&gid)
     }
 
+    /// Whether one may look into and steer a process with these credentials (ptrace(2)'s access check, by real ids).
+    pub fn may_inspect(&self, other: &Credentials) -> bool {
+        let users = [other.uid, other.euid, other.suid].iter().all(|id| *id == self.uid);
+        let groups = [other.gid, other.egid, other.sgid].iter().all(|id| *id == self.gid);
+        users && groups || self.has(capability::SYS_PTRACE)
+    }
+
     /// What a change of the user ids does to the capabilities (cap_emulate_setxuid of Linux). `self` has the new ids.
     pub fn after_user_change(mut self, old: &Credentials) -> Credentials {
         if self.securebits & SECBIT_NO_SETUID_FIXUP != 0 {

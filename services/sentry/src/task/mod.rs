@@ -18,6 +18,7 @@ pub(crate) mod cpu_limit;
 pub(crate) mod credentials;
 pub(crate) mod exec;
 pub(crate) mod exit;
+mod groups;
 mod init;
 pub(crate) mod limits;
 mod pidfd;
@@ -166,6 +167,14 @@ impl Task {
     /// A resource limit's (soft, hard) values, RLIMIT_*.
     pub fn limit(&self, resource: u32) -> (u64, u64) {
         self.process.limits.lock().get(resource)
+    }
+    /// The task that a pid argument means: 0 is the caller itself.
+    pub fn find(self: &Arc<Self>, tid: i32) -> Result<Arc<Task>, bulkhead_ipc::Errno> {
+        match tid {
+            0 => Ok(self.clone()),
+            tid if tid < 0 => Err(bulkhead_ipc::Errno::EINVAL),
+            tid => self.kernel.pids.task(tid).ok_or(bulkhead_ipc::Errno::ESRCH),
+        }
     }
     /// Whether the thread is to exit: its group exits, or another thread of it carries out execve.
     pub fn must_exit(&self) -> bool {

@@ -110,6 +110,9 @@ impl Table {
     pub fn task_count(&self) -> usize {
         self.tasks.len()
     }
+    pub fn has_task(&self, tid: i32) -> bool {
+        self.tasks.contains_key(&tid)
+    }
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.values()
     }
