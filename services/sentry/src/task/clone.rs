@@ -114,9 +114,10 @@ pub(crate) async fn clone(thread: &mut Thread, request: CloneRequest) -> Result<
     if thread.has_pending_signal() {
         return Err(Errno::ERESTARTNOINTR);
     }
-    let (child, completion) = make(thread, &request)?;
+    let home = Executor::choose_home();
+    let (child, completion) = make(thread, &request, home)?;
     let tid = child.tid();
-    Executor::spawn(Executor::choose_home(), super::run::run(child));
+    super::run::spawn(child, home);
     if let Some(completion) = completion {
         // Only death ends this wait.
         let _ = thread.killable(completion.wait()).await;
@@ -124,8 +125,8 @@ pub(crate) async fn clone(thread: &mut Thread, request: CloneRequest) -> Result<
     Ok(tid)
 }
 
-/// Everything but starting it.
-fn make(thread: &mut Thread, request: &CloneRequest) -> Result<(Thread, Option<Arc<Completion>>), Errno> {
+/// Everything but starting it, on the worker where it is to live.
+fn make(thread: &mut Thread, request: &CloneRequest, home: usize) -> Result<(Thread, Option<Arc<Completion>>), Errno> {
     use CloneFlags as F;
     let flags = request.flags;
     let mut registers = thread.registers;
@@ -141,7 +142,7 @@ fn make(thread: &mut Thread, request: &CloneRequest) -> Result<(Thread, Option<A
     }
 
     let memory = if flags.contains(F::VM) { thread.memory() } else { thread.memory().fork()? };
-    let mut context = memory.space().new_context(Executor::choose_home())?;
+    let mut context = memory.space().new_context(home)?;
     context.set_extended_state(&thread.context.extended_state())?;
     let files = if flags.contains(F::FILES) { thread.files() } else { thread.files().fork() };
     let fs = if flags.contains(F::FS) { thread.fs() } else { thread.fs().fork() };

@@ -55,9 +55,9 @@ pub struct Process {
     /// CPU time of children that were waited for, and theirs.
     pub(super) waited_children: Mutex<CpuTimes>,
     /// Largest resident size so far, in bytes, of this process's memory as it ended.
-    pub(super) peak_resident: AtomicU64,
+    pub(crate) peak_resident: AtomicU64,
     /// The same of children that were waited for.
-    pub(super) children_peak_resident: AtomicU64,
+    pub(crate) children_peak_resident: AtomicU64,
     /// When it was made, executor time.
     pub started: u64,
 }

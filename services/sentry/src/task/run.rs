@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use super::{RunState, Thread};
 use crate::{
     abi::Arguments,
+    executor::Executor,
     platform::{Event, Fault},
     signal::{self, Disposition},
     syscalls::table,
@@ -45,6 +46,12 @@ pub(crate) async fn run(mut thread: Thread) {
         }
     }
     super::exit::exit(thread).await;
+}
+
+/// Starts a new thread on the worker where it is to live. (Not an `async fn`: a future that contained its own kind would not
+/// be known to be `Send`.)
+pub(super) fn spawn(thread: Thread, home: usize) {
+    Executor::spawn(home, run(thread));
 }
 
 /// Lets the guest run until it stops.
