@@ -15,11 +15,13 @@
 pub mod affinity;
 pub mod channel;
 pub mod confine;
+pub mod debug;
 mod errno;
 pub mod gofer;
 pub mod ring;
 pub mod rpc;
 mod schema;
+pub mod service;
 pub mod setup;
 pub mod vfs;
 mod wire;
