@@ -23,7 +23,7 @@ use tonic::{
 };
 
 /// How long the runtime stays after the last connection, because whoever asks often asks again.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(2);
 /// How long the thread waits after it could not serve, so that a lasting failure does not make it spin.
 const RETRY: Duration = Duration::from_secs(1);
 
