@@ -1,0 +1,41 @@
+//! pipe(2).
+
+use bulkhead_ipc::Errno;
+
+use super::fd::install;
+use crate::{
+    abi::{Arguments, FdNumber, SysResult, UserAddress},
+    fs::pipe::Pipe,
+    task::Thread,
+};
+
+/// pipe(2)
+pub fn pipe(thread: &mut Thread, arguments: Arguments) -> SysResult {
+    make(thread, arguments.address(0), 0)
+}
+
+/// pipe2(2)
+pub fn pipe2(thread: &mut Thread, arguments: Arguments) -> SysResult {
+    make(thread, arguments.address(0), arguments.int(1))
+}
+
+fn make(thread: &Thread, address: UserAddress, flags: i32) -> SysResult {
+    // O_EXCL is O_NOTIFICATION_PIPE here, which a kernel without watch queues does not know.
+    if flags & !(libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_DIRECT) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let status = (flags & (libc::O_NONBLOCK | libc::O_DIRECT)) as u32;
+    let (reader, writer) = Pipe::pair(&thread.credentials(), status);
+    let close_on_exec = flags & libc::O_CLOEXEC != 0;
+    let files = thread.files();
+    let first = install(thread, reader, close_on_exec)? as i32;
+    let outcome = install(thread, writer, close_on_exec).and_then(|second| {
+        let written = thread.memory().write_value(address, &[first, second as i32]);
+        written.inspect_err(|_| drop(files.remove(FdNumber(second as i32))))
+    });
+    if let Err(errno) = outcome {
+        drop(files.remove(FdNumber(first)));
+        return Err(errno);
+    }
+    Ok(0)
+}
