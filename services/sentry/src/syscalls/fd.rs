@@ -87,6 +87,8 @@ fn duplicate_to(thread: &Thread, old: FdNumber, new: FdNumber, close_on_exec: bo
     Ok(new.0 as u64)
 }
 
+const F_SETSIG: i32 = 10;
+const F_GETSIG: i32 = 11;
 const F_SETOWN_EX: i32 = 15;
 const F_GETOWN_EX: i32 = 16;
 const F_DUPFD_QUERY: i32 = 1027;
@@ -161,7 +163,7 @@ pub async fn fcntl(thread: &mut Thread, arguments: Arguments) -> SysResult {
             thread.memory().write_value(arguments.address(2), &[owner.kind, owner.id])?;
             Ok(0)
         }
-        libc::F_SETSIG => {
+        F_SETSIG => {
             let signal = arguments.int(2);
             if !(0..=64).contains(&signal) {
                 return Err(Errno::EINVAL);
@@ -169,7 +171,7 @@ pub async fn fcntl(thread: &mut Thread, arguments: Arguments) -> SysResult {
             file.owner.lock().signal = signal;
             Ok(0)
         }
-        libc::F_GETSIG => Ok(file.owner.lock().signal as u64),
+        F_GETSIG => Ok(file.owner.lock().signal as u64),
         libc::F_SETPIPE_SZ => {
             const CAP_SYS_RESOURCE: u32 = 24;
             let pipe = file.downcast::<PipeFile>().ok_or(Errno::EBADF)?.pipe();
