@@ -16,6 +16,7 @@ pub mod loader;
 pub mod memory;
 pub mod platform;
 pub mod procfs;
+pub mod server;
 pub mod signal;
 pub mod syscalls;
 pub mod task;

@@ -36,6 +36,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use accounting::{CpuAlarm, CpuTimes, CpuWatch, RunState, TaskCpu};
 pub use credentials::{Credentials, capability};
+pub(crate) use exit::INIT;
 pub use init::{StartError, start};
 pub use limits::Limits;
 pub use pidfd::PidFd;

@@ -1,0 +1,121 @@
+//! From the supervisor's set-up to a running container: starts the parts in the order that they need, locks the process down,
+//! and carries out the supervisor's orders.
+
+use std::sync::Arc;
+
+use bulkhead_ipc::{
+    confine::Restrictions,
+    debug::Plane,
+    service::{Control, Fds, Result, Service},
+    setup::{Order, Report, SentrySetup},
+};
+use parking_lot::RwLock;
+
+use crate::{
+    executor::{self, Executor},
+    fs::{OpenFile, host::HostFile, vfs::VfsClient},
+    futex::FutexTable,
+    kernel::{Kernel, Uts},
+    memory::MemoryFile,
+    platform::Platform,
+    procfs::ProcState,
+    signal::{self, SignalInfo},
+    task::{self, CpuWatch, INIT, PidTable},
+};
+
+/// What the sentry may ask of the host once it serves.
+const POLICY: &str = include_str!("policy.seccomp");
+/// Files that all guests together may have open, as far as the host allows.
+const OPEN_FILES: u64 = 1 << 20;
+
+/// Runs the sentry until the supervisor goes.
+pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
+    let clients = fds.clients(setup.cpus.len())?;
+    let stdio = [
+        HostFile::open(fds.take("stdin")?)?,
+        HostFile::open(fds.take("stdout")?)?,
+        HostFile::open(fds.take("stderr")?)?,
+    ];
+    fds.finish()?;
+
+    // These need what the lock-down takes: the host's /proc, and stubs that the one thread that there is now makes.
+    let proc = ProcState::new(executor::now());
+    let platform = Platform::start(&setup.cpus)?;
+    let prepared = service.prepare(&Restrictions { open_files: OPEN_FILES, ..Default::default() })?;
+    let memory = MemoryFile::new(setup.memory_limit)?;
+    // Starts the workers, which pin themselves.
+    Executor::spawn(0, std::future::ready(()));
+    let control = prepared.seal(POLICY, Plane::new())?;
+
+    let reporter = control.clone();
+    let kernel = Arc::new(Kernel {
+        platform,
+        memory,
+        vfs: VfsClient::new(clients),
+        pids: PidTable::default(),
+        futexes: FutexTable::default(),
+        cpu_watch: CpuWatch::default(),
+        proc,
+        uts: RwLock::new(Uts { hostname: setup.hostname.clone(), domainname: setup.domainname.clone() }),
+        settings: setup,
+        on_exit: Box::new(move |status| tell(&reporter, &Report::Exited(status))),
+        boot: executor::now(),
+    });
+    obey(&kernel, &control, stdio)
+}
+
+/// Carries out orders until the supervisor has gone.
+fn obey(kernel: &Arc<Kernel>, control: &Control, stdio: [Arc<OpenFile>; 3]) -> Result<()> {
+    let mut stdio = Some(stdio);
+    while let Some(order) = control.next_order()? {
+        match order {
+            Order::Start => match stdio.take() {
+                Some(stdio) => run_program(kernel, control, stdio),
+                None => tell(control, &Report::Failed("the container's program was started before".into())),
+            },
+            Order::Signal { signal, all } => send(kernel, signal, all),
+        }
+    }
+    Ok(())
+}
+
+/// Loads and runs the container's program, on a worker: only those may call vfs and make guest threads.
+fn run_program(kernel: &Arc<Kernel>, control: &Control, stdio: [Arc<OpenFile>; 3]) {
+    let (kernel, control) = (kernel.clone(), control.clone());
+    Executor::spawn(Executor::choose_home(), async move {
+        match task::start(&kernel, stdio) {
+            Ok(thread) => {
+                tell(&control, &Report::Started);
+                thread.run().await;
+            }
+            Err(error) => tell(&control, &Report::Failed(error.to_string())),
+        }
+    });
+}
+
+fn send(kernel: &Kernel, signal: i32, all: bool) {
+    let Ok(signal) = signal::checked(signal) else {
+        tracing::warn!(signal, "the supervisor's order names no signal");
+        return;
+    };
+    let processes = if all { kernel.pids.processes() } else { kernel.pids.process(INIT).into_iter().collect() };
+    for process in processes {
+        signal::send_from_outside(&process, SignalInfo::user(signal, 0, 0));
+    }
+}
+
+/// Reports; when the supervisor has gone there is nobody to tell, and the order loop ends as well.
+fn tell(control: &Control, report: &Report) {
+    if let Err(error) = control.report(report) {
+        tracing::warn!(%error, ?report, "cannot report to the supervisor");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_policy_is_well_formed() {
+        let policy = bulkhead_ipc::confine::Policy::parse(super::POLICY).map_err(|error| error.to_string());
+        assert_eq!(policy.map(|policy| policy.compile().is_ok()), Ok(true));
+    }
+}
