@@ -1,10 +1,26 @@
 //! execve(2)'s work: finds the interpreter, maps the program, builds the stack.
+//!
+//! Parsing ([`elf`], [`script`]) is pure and believes nothing; [`image`] maps what it found, [`stack`] lays out what the program
+//! finds on its stack. Everything goes into a new address space, whose changes reach the stub in one batch at the end: an
+//! error leaves the caller as it was.
 
-use std::sync::Arc;
+mod elf;
+mod image;
+mod random;
+mod script;
+mod stack;
 
-use bulkhead_ipc::Errno;
+use std::{os::fd::AsFd, sync::Arc};
 
-use crate::{fs::OpenFile, memory::AddressSpace, platform::Registers, task::Thread};
+use bulkhead_ipc::{Errno, vfs::Attributes};
+
+use crate::{
+    abi::FdNumber,
+    fs::{self, OpenFile},
+    memory::{AddressSpace, Limits, MappableFile},
+    platform::Registers,
+    task::{Credentials, Thread, capability},
+};
 
 /// A program ready to run in a new address space.
 pub struct Loaded {
@@ -24,8 +40,18 @@ pub struct Loaded {
     pub unreadable: bool,
 }
 
-/// Loads `file` (opened for execution; `path` as the caller gave it, for `#!` and AT_EXECFN). `reuse` is the caller's address space when no
-/// other task uses it: its platform space may be taken over. Errors leave the caller as it was, unless memory ran out late.
+/// Scripts may be interpreted by scripts this deep (execve(2)).
+const DEEPEST_SCRIPT: usize = 5;
+/// Longest single string (MAX_ARG_STRLEN), with its NUL.
+const LONGEST_STRING: usize = 128 << 10;
+/// Strings and pointers may always have this much (ARG_MAX), and never more than 3/4 of the default stack limit.
+const SPACE: (u64, u64) = (128 << 10, 6 << 20);
+/// TASK_COMM_LEN without the NUL.
+const LONGEST_NAME: usize = 15;
+/// personality(2): no address space randomisation.
+const ADDR_NO_RANDOMIZE: u64 = 0x0004_0000;
+
+/// Loads `file` (opened for execution; `path` as the caller gave it, for `#!` and AT_EXECFN). Errors leave the caller as it was.
 pub fn load(
     thread: &Thread,
     file: Arc<OpenFile>,
@@ -33,6 +59,154 @@ pub fn load(
     arguments: Vec<Vec<u8>>,
     environment: Vec<Vec<u8>>,
 ) -> Result<Loaded, Errno> {
-    let _ = (thread, file, path, arguments, environment);
-    todo!()
+    let (file, arguments) = interpret(thread, file, path, arguments)?;
+    check_space(thread, path, &arguments, &environment)?;
+    let source = file.ops.mappable().map_err(|_| Errno::EACCES)?;
+    let header = elf::Program::read(|offset, into| read_at(&source, offset, into))?;
+    let interpreter = match &header.interpreter {
+        Some(path) => Some(open_interpreter(thread, path)?),
+        None => None,
+    };
+
+    let attributes = file.ops.attributes(thread)?;
+    let credentials = thread.credentials();
+    let (set_uid, set_gid) = owner_to_become(&attributes, &credentials);
+
+    let memory = AddressSpace::new(&thread.kernel.platform, &thread.kernel.memory)?;
+    let limits =
+        Limits { address_space: thread.limit(libc::RLIMIT_AS).0, data: thread.limit(libc::RLIMIT_DATA).0, locked: u64::MAX };
+    let stack_limit = thread.limit(libc::RLIMIT_STACK).0;
+    let randomise = thread.personality.load(std::sync::atomic::Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0;
+    memory.set_stack_limit(stack_limit);
+    memory.gather();
+    let strings = stack::Strings { path, arguments: &arguments, environment: &environment };
+    let places = image::Places::choose(memory.guest_end(), thread.kernel.platform.vdso(), stack_limit, randomise);
+    memory.set_mmap_top(places.mmap_top);
+    stack::map(&memory, &strings, places.stack_top, header.executable_stack, &limits)?;
+    let image = image::map(&memory, &source, &header, interpreter.as_ref(), &places, &limits)?;
+    let identity = stack::Identity::after(&credentials, set_uid, set_gid);
+    let vdso = thread.kernel.platform.vdso().code_start;
+    let stack_pointer = stack::fill(&memory, &strings, &places, &image, &identity, vdso)?;
+    memory.finish()?;
+
+    Ok(Loaded {
+        memory,
+        registers: Registers { rip: image.entry, rsp: stack_pointer, ..Registers::default() },
+        executable: file,
+        name: short_name(path),
+        set_uid,
+        set_gid,
+        unreadable: !may_read(&attributes, &credentials),
+    })
+}
+
+/// Follows `#!` lines to the program that is really run, with the arguments that it gets.
+fn interpret(
+    thread: &Thread,
+    mut file: Arc<OpenFile>,
+    path: &[u8],
+    mut arguments: Vec<Vec<u8>>,
+) -> Result<(Arc<OpenFile>, Vec<Vec<u8>>), Errno> {
+    let mut path = path.to_vec();
+    for _ in 0..=DEEPEST_SCRIPT {
+        let source = file.ops.mappable().map_err(|_| Errno::EACCES)?;
+        let mut head = [0; script::HEAD];
+        let n = read_at(&source, 0, &mut head);
+        let Some(line) = script::parse(&head[..n])? else { return Ok((file, arguments)) };
+        let mut changed = vec![line.interpreter.clone()];
+        changed.extend(line.argument);
+        changed.push(std::mem::replace(&mut path, line.interpreter));
+        changed.extend(arguments.into_iter().skip(1));
+        arguments = changed;
+        file = fs::open_executable(thread, FdNumber::WORKING_DIRECTORY, &path, 0)?;
+    }
+    Err(Errno::ELOOP)
+}
+
+/// The dynamic linker.
+fn open_interpreter(thread: &Thread, path: &[u8]) -> Result<(MappableFile, elf::Program), Errno> {
+    let file = fs::open_executable(thread, FdNumber::WORKING_DIRECTORY, path, 0)?;
+    let source = file.ops.mappable().map_err(|_| Errno::EACCES)?;
+    let program = elf::Program::read(|offset, into| read_at(&source, offset, into)).map_err(|_| Errno::ELIBBAD)?;
+    Ok((source, program))
+}
+
+fn check_space(thread: &Thread, path: &[u8], arguments: &[Vec<u8>], environment: &[Vec<u8>]) -> Result<(), Errno> {
+    let space = (thread.limit(libc::RLIMIT_STACK).0 / 4).clamp(SPACE.0, SPACE.1);
+    let mut sum = path.len() as u64 + 1;
+    for string in arguments.iter().chain(environment) {
+        if string.len() >= LONGEST_STRING {
+            return Err(Errno::E2BIG);
+        }
+        sum += string.len() as u64 + 1 + 8;
+    }
+    if sum > space { Err(Errno::E2BIG) } else { Ok(()) }
+}
+
+/// Reads as much as there is.
+fn read_at(source: &MappableFile, offset: u64, into: &mut [u8]) -> usize {
+    let mut done = 0;
+    while done < into.len() {
+        let Ok(at) = i64::try_from(offset.saturating_add(done as u64)) else { break };
+        match nix::sys::uio::pread(source.fd.as_fd(), &mut into[done..], at) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => break,
+        }
+    }
+    done
+}
+
+/// The set-user-id and set-group-id owners, where they count.
+fn owner_to_become(attributes: &Attributes, credentials: &Credentials) -> (Option<u32>, Option<u32>) {
+    let ignored = credentials.no_new_privileges || u64::from(attributes.mount_flags) & libc::ST_NOSUID != 0;
+    if ignored {
+        return (None, None);
+    }
+    let uid = (attributes.mode & libc::S_ISUID != 0).then_some(attributes.uid);
+    // Without group execute permission the bit means mandatory locking.
+    let group = libc::S_ISGID | libc::S_IXGRP;
+    let gid = (attributes.mode & group == group).then_some(attributes.gid);
+    (uid, gid)
+}
+
+fn may_read(attributes: &Attributes, credentials: &Credentials) -> bool {
+    let bit = if credentials.fsuid == attributes.uid {
+        libc::S_IRUSR
+    } else if credentials.fsgid == attributes.gid || credentials.groups.contains(&attributes.gid) {
+        libc::S_IRGRP
+    } else {
+        libc::S_IROTH
+    };
+    attributes.mode & bit != 0 || credentials.has(capability::DAC_OVERRIDE) || credentials.has(capability::DAC_READ_SEARCH)
+}
+
+fn short_name(path: &[u8]) -> Vec<u8> {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name[..name.len().min(LONGEST_NAME)].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_id_bits_count_unless_they_are_forbidden() {
+        let user = Credentials { uid: 1, euid: 1, fsuid: 1, ..Credentials::default() };
+        let mut file = Attributes { mode: 0o6755, uid: 7, gid: 8, ..Attributes::default() };
+        assert_eq!(owner_to_become(&file, &user), (Some(7), Some(8)));
+        file.mode = 0o6745;
+        assert_eq!(owner_to_become(&file, &user), (Some(7), None));
+        file.mount_flags = libc::ST_NOSUID as u32;
+        assert_eq!(owner_to_become(&file, &user), (None, None));
+        file.mount_flags = 0;
+        assert_eq!(owner_to_become(&file, &Credentials { no_new_privileges: true, ..user }), (None, None));
+    }
+
+    #[test]
+    fn a_task_is_named_after_the_last_component() {
+        assert_eq!(short_name(b"/usr/bin/a-rather-long-name"), b"a-rather-long-n");
+        assert_eq!(short_name(b"sh"), b"sh");
+    }
 }

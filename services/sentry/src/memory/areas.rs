@@ -138,6 +138,7 @@ impl Areas {
     }
 
     /// Number of areas.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.map.len()
     }

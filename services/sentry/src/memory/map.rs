@@ -18,6 +18,9 @@ use crate::{
 /// them is written at once, and each would cost a fault.
 const COPIED_AT_ONCE: u64 = 16 * PAGE_SIZE;
 
+/// Where MAP_32BIT looks for room.
+const LOW: (u64, u64) = (0x4000_0000, 0x8000_0000);
+
 /// Soft resource limits, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -39,8 +42,8 @@ impl Limits {
 pub enum Placement {
     /// Anywhere, rather here if that is free (0: no wish).
     Hint(u64),
-    /// MAP_32BIT.
-    Low,
+    /// MAP_32BIT, rather here if that is free.
+    Low(u64),
     /// MAP_FIXED.
     Fixed(u64),
     /// MAP_FIXED_NOREPLACE.
@@ -185,12 +188,16 @@ impl AddressSpace {
                 }
                 Ok(at)
             }
-            Placement::Low => state.areas.lowest_gap(length, 0x4000_0000, 0x8000_0000.min(end)).ok_or(Errno::ENOMEM),
-            Placement::Hint(wish) => {
+            Placement::Hint(wish) | Placement::Low(wish) => {
+                let low = matches!(placement, Placement::Low(_));
+                let end = if low { end.min(LOW.1) } else { end };
                 let wish = page_down(wish);
                 if wish >= MIN_ADDRESS && wish.checked_add(length).is_some_and(|high| high <= end && state.areas.fits(wish, high))
                 {
                     return Ok(wish);
+                }
+                if low {
+                    return state.areas.lowest_gap(length, LOW.0, end).ok_or(Errno::ENOMEM);
                 }
                 self.find_place(state, length)
             }

@@ -6,6 +6,7 @@ pub mod fd;
 pub mod identity;
 pub mod io;
 pub mod limits;
+pub mod memory;
 pub mod mount;
 pub mod open;
 pub mod path;
