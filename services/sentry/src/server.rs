@@ -31,11 +31,7 @@ const OPEN_FILES: u64 = 1 << 20;
 /// Runs the sentry until the supervisor goes.
 pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
     let clients = fds.clients(setup.cpus.len())?;
-    let stdio = [
-        HostFile::open(fds.take("stdin")?)?,
-        HostFile::open(fds.take("stdout")?)?,
-        HostFile::open(fds.take("stderr")?)?,
-    ];
+    let stdio = [HostFile::open(fds.take("stdin")?)?, HostFile::open(fds.take("stdout")?)?, HostFile::open(fds.take("stderr")?)?];
     fds.finish()?;
 
     // These need what the lock-down takes: the host's /proc, and stubs that the one thread that there is now makes.

@@ -123,11 +123,7 @@ impl Ids {
         }
         let pick = |new, old| if new == KEEP { old } else { new };
         let [real, effective, saved] = ids;
-        Ok(Ids {
-            real: pick(real, self.real),
-            effective: pick(effective, self.effective),
-            saved: pick(saved, self.saved),
-        })
+        Ok(Ids { real: pick(real, self.real), effective: pick(effective, self.effective), saved: pick(saved, self.saved) })
     }
 }
 
@@ -136,13 +132,8 @@ fn change_user(thread: &mut Thread, change: impl FnOnce(Ids, bool) -> Result<Ids
     let old = thread.credentials();
     let ids = Ids { real: old.uid, effective: old.euid, saved: old.suid };
     let new = change(ids, old.has(capability::SETUID))?;
-    let changed = Credentials {
-        uid: new.real,
-        euid: new.effective,
-        suid: new.saved,
-        fsuid: new.effective,
-        ..Credentials::clone(&old)
-    };
+    let changed =
+        Credentials { uid: new.real, euid: new.effective, suid: new.saved, fsuid: new.effective, ..Credentials::clone(&old) };
     thread.set_credentials(changed.after_user_change(&old));
     Ok(0)
 }
@@ -319,8 +310,7 @@ pub fn capset(thread: &mut Thread, arguments: Arguments) -> SysResult {
 
     let old = thread.credentials();
     let sets = &old.capabilities;
-    let allowed_inheritable =
-        if old.has(capability::SETPCAP) { u64::MAX } else { sets.inheritable | sets.permitted };
+    let allowed_inheritable = if old.has(capability::SETPCAP) { u64::MAX } else { sets.inheritable | sets.permitted };
     if inheritable & !allowed_inheritable != 0
         || inheritable & !(sets.inheritable | sets.bounding) != 0
         || permitted & !sets.permitted != 0

@@ -8,11 +8,7 @@ use crate::{
     Errno,
     abi::{Arguments, SysResult, UserAddress},
     executor,
-    task::{
-        CpuTimes, Process, Task, Thread, capability, cpu_limit,
-        exit::ticks,
-        limits::RESOURCES,
-    },
+    task::{CpuTimes, Process, Task, Thread, capability, cpu_limit, exit::ticks, limits::RESOURCES},
 };
 
 /// struct rlimit64, which on x86-64 is struct rlimit.
@@ -143,9 +139,7 @@ pub fn getrusage(thread: &mut Thread, arguments: Arguments) -> SysResult {
             voluntary_switches: process.with_threads(|threads| threads.iter().map(|t| t.cpu.waits()).sum::<u64>()) as i64,
             ..Usage::of(process.cpu_times(), peak(thread))
         },
-        libc::RUSAGE_CHILDREN => {
-            Usage::of(process.children_cpu_times(), process.children_peak_resident.load(Ordering::Relaxed))
-        }
+        libc::RUSAGE_CHILDREN => Usage::of(process.children_cpu_times(), process.children_peak_resident.load(Ordering::Relaxed)),
         libc::RUSAGE_THREAD => {
             Usage { voluntary_switches: thread.cpu.waits() as i64, ..Usage::of(thread.cpu_times(), peak(thread)) }
         }

@@ -7,9 +7,7 @@ use crate::{
     abi::{Arguments, SysResult, UserAddress},
     task::{
         Credentials, Thread, capability,
-        credentials::{
-            SECBIT_KEEP_CAPS, SECBIT_KEEP_CAPS_LOCKED, SECBIT_LOCKS, SECBIT_NO_CAP_AMBIENT_RAISE, SECBITS,
-        },
+        credentials::{SECBIT_KEEP_CAPS, SECBIT_KEEP_CAPS_LOCKED, SECBIT_LOCKS, SECBIT_NO_CAP_AMBIENT_RAISE, SECBITS},
     },
 };
 
@@ -30,9 +28,7 @@ pub fn prctl(thread: &mut Thread, arguments: Arguments) -> SysResult {
             thread.parent_death_signal.store(value as i32, Ordering::Relaxed);
             Ok(0)
         }
-        libc::PR_GET_PDEATHSIG => {
-            put(thread, arguments.address(1), thread.parent_death_signal.load(Ordering::Relaxed))
-        }
+        libc::PR_GET_PDEATHSIG => put(thread, arguments.address(1), thread.parent_death_signal.load(Ordering::Relaxed)),
         libc::PR_GET_DUMPABLE => Ok(thread.process.dumpable.load(Ordering::Relaxed) as u64),
         libc::PR_SET_DUMPABLE => {
             check(value <= 1)?;
@@ -141,10 +137,7 @@ fn set_securebits(thread: &mut Thread, value: u64) -> SysResult {
     let old = thread.credentials();
     let new = u32::try_from(value).ok().filter(|new| new & !(SECBITS | SECBIT_LOCKS) == 0).ok_or(Errno::EPERM)?;
     let locked = (old.securebits & SECBIT_LOCKS) >> 1;
-    if locked & (old.securebits ^ new) != 0
-        || old.securebits & SECBIT_LOCKS & !new != 0
-        || !old.has(capability::SETPCAP)
-    {
+    if locked & (old.securebits ^ new) != 0 || old.securebits & SECBIT_LOCKS & !new != 0 || !old.has(capability::SETPCAP) {
         return Err(Errno::EPERM);
     }
     thread.set_credentials(Credentials { securebits: new, ..Credentials::clone(&old) });

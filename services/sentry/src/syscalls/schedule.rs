@@ -1,10 +1,6 @@
 //! Scheduling (sched(7)): kept and told; the host's scheduler decides who runs.
 
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -360,9 +356,7 @@ mod tests {
     fn a_policy_has_its_range_of_priorities() {
         assert_eq!(check(libc::SCHED_FIFO, 50), Ok(()));
         assert_eq!(check(libc::SCHED_OTHER, 0), Ok(()));
-        for (policy, priority) in
-            [(libc::SCHED_FIFO, 0), (libc::SCHED_RR, 100), (libc::SCHED_OTHER, 1), (DEADLINE, 0), (99, 0)]
-        {
+        for (policy, priority) in [(libc::SCHED_FIFO, 0), (libc::SCHED_RR, 100), (libc::SCHED_OTHER, 1), (DEADLINE, 0), (99, 0)] {
             assert_eq!(check(policy, priority), Err(Errno::EINVAL));
         }
     }

@@ -19,8 +19,7 @@ const NAME: usize = 65;
 pub fn uname(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let uts = thread.kernel.uts.read().clone();
     let mut names = [[0u8; NAME]; 6];
-    let values: [&[u8]; 6] =
-        [b"Linux", &uts.hostname, RELEASE.as_bytes(), VERSION.as_bytes(), b"x86_64", &uts.domainname];
+    let values: [&[u8]; 6] = [b"Linux", &uts.hostname, RELEASE.as_bytes(), VERSION.as_bytes(), b"x86_64", &uts.domainname];
     for (name, value) in names.iter_mut().zip(values) {
         for (to, from) in name.iter_mut().take(NAME - 1).zip(value) {
             *to = *from;

@@ -158,7 +158,9 @@ pub(crate) fn become_program(thread: &mut Thread, loaded: Loaded, context: Conte
     } else {
         files
     };
-    drop(files.take_close_on_exec());
+    for file in files.take_close_on_exec() {
+        fs::close(thread, file);
+    }
 
     thread.signals.reset_for_exec();
     process.signals.reset_for_exec();

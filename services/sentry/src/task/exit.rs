@@ -10,7 +10,7 @@ use super::{Ended, Process, Task, Thread, pids::Table};
 use crate::{
     abi::UserAddress,
     executor::{self, Readiness},
-    fs::FdTable,
+    fs::{self, FdTable},
     kernel::Kernel,
     memory::AddressSpace,
     signal::{SignalInfo, actions},
@@ -31,8 +31,9 @@ pub(super) async fn exit(thread: Thread) {
     leave_memory(&task);
     leave_files(&task);
 
-    let peak = task.memory().usage().peak_resident;
-    process.peak_resident.fetch_max(peak, Ordering::Relaxed);
+    if process.thread_count() == 1 {
+        process.peak_resident.fetch_max(task.memory().usage().peak_resident, Ordering::Relaxed);
+    }
     let left = process.retire(&task);
     task.hand_over_signals();
     process.thread_gone_while_stopping();
@@ -114,7 +115,9 @@ fn walk_robust_list(task: &Task, memory: &AddressSpace) {
 fn leave_files(task: &Task) {
     let files = std::mem::replace(&mut *task.files.write(), FdTable::new());
     if Arc::strong_count(&files) == 1 {
-        drop(files.take_all());
+        for file in files.take_all() {
+            fs::close(task, file);
+        }
     }
 }
 

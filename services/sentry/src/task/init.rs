@@ -8,7 +8,7 @@ use std::sync::{
 use bulkhead_ipc::{
     Errno,
     setup::Program,
-    vfs::{At, Caller, NodeId, Reply, Request},
+    vfs::{At, Caller, NodeId, Request},
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -20,7 +20,10 @@ use super::{
 use crate::{
     abi::FdNumber,
     executor::{self, Executor},
-    fs::{self, FdTable, FsContext, Location, OpenFile},
+    fs::{
+        self, FdTable, FsContext, Location, OpenFile,
+        path::{self, Walk},
+    },
     kernel::Kernel,
     memory::AddressSpace,
     platform::Registers,
@@ -167,30 +170,26 @@ fn credentials(program: &Program) -> Credentials {
 fn enter_directory(thread: &Thread, directory: &[u8]) -> Result<(), StartError> {
     let directory = if directory.is_empty() { b"/" } else { directory };
     let fail = |errno| StartError::Directory(text(directory), describe(errno));
-    let credentials = thread.credentials();
-    let caller = Caller {
-        uid: credentials.fsuid,
-        gid: credentials.fsgid,
-        groups: credentials.groups.clone(),
-        capabilities: credentials.capabilities.effective,
-    };
-    let mut found = lookup(thread, &caller, directory);
+    let mut found = lookup(thread, directory);
     if matches!(found, Err(Errno::ENOENT)) {
         make_directories(thread, directory).map_err(fail)?;
-        found = lookup(thread, &caller, directory);
+        found = lookup(thread, directory);
     }
     let place = found.map_err(fail)?;
     *thread.fs().directory.write() = place;
     Ok(())
 }
 
-fn lookup(thread: &Thread, caller: &Caller, path: &[u8]) -> Result<Location, Errno> {
-    let vfs = &thread.kernel.vfs;
-    match vfs.call(&Request::Lookup { at: at(caller, path), directory: true })?.0 {
-        Reply::Node { node, .. } => Ok(Location::Vfs(vfs.handle(node))),
-        // A directory of a file system of ours: nobody starts there, and chdir(2) leads there.
-        _ => Err(Errno::ENOTDIR),
-    }
+/// A directory, reached as the container's root: like runc, which goes there before it becomes the program's user.
+fn lookup(thread: &Thread, path: &[u8]) -> Result<Location, Errno> {
+    let mut walk = Walk::new(thread);
+    walk.caller = root();
+    let target = walk.resolve(FdNumber::WORKING_DIRECTORY, path, true, false)?;
+    path::locate(&mut walk, target, true).map(|(place, _)| place)
+}
+
+fn root() -> Caller {
+    Caller { capabilities: capability::ALL, ..Caller::default() }
 }
 
 fn at(caller: &Caller, path: &[u8]) -> At {
@@ -199,7 +198,7 @@ fn at(caller: &Caller, path: &[u8]) -> At {
 
 /// mkdir -p, as the container's root.
 fn make_directories(thread: &Thread, path: &[u8]) -> Result<(), Errno> {
-    let root = Caller { capabilities: capability::ALL, ..Caller::default() };
+    let root = root();
     let ends = path.iter().enumerate().filter(|(i, byte)| **byte == b'/' && *i > 0).map(|(i, _)| i).chain([path.len()]);
     for end in ends {
         match thread.kernel.vfs.call(&Request::Mkdir { at: at(&root, &path[..end]), mode: 0o755 }) {
