@@ -1,11 +1,14 @@
-//! The sandbox's cgroup, in every hierarchy that is mounted writable: the supervisor enters it before it starts a service, so
-//! that all processes of the sandbox are born in it.
+//! The sandbox's cgroup, in every hierarchy that is mounted writable. The supervisor and the services are moved into it before
+//! the services are told what to be, so that all that they do and start is accounted there. Not before they are started,
+//! because the first move takes the host kernel ten to twenty milliseconds, in which they can get going.
 
 use std::{
     fs, io,
     path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use nix::unistd::Pid;
 
 use crate::{
     error::{Error, Result, describe},
@@ -24,6 +27,10 @@ struct Hierarchy {
 }
 
 impl Hierarchy {
+    fn is_named(&self) -> bool {
+        self.controllers.iter().any(|option| option.starts_with("name="))
+    }
+
     fn has(&self, controller: &str) -> bool {
         self.unified || self.controllers.iter().any(|c| c == controller)
     }
@@ -52,31 +59,35 @@ pub fn location(configured: Option<&Path>, id: &ContainerId) -> PathBuf {
     configured.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
-/// Makes the cgroup at `location`, sets its limits and moves this process into it. Unless `required`, what the host does not
-/// allow is left out.
-pub fn enter(location: &Path, resources: &Resources, required: bool, log: &Log) -> Result<Membership> {
-    let mut membership = Membership::default();
-    for hierarchy in hierarchies() {
-        let directory = hierarchy.mount_point.join(location);
-        let entered = make(&hierarchy, location)
-            .and_then(|()| apply(&hierarchy, &directory, resources))
-            .and_then(|()| write(&directory.join("cgroup.procs"), "0"));
-        if directory.is_dir() {
-            membership.directories.push(directory);
-        }
-        match entered {
-            Ok(()) => {}
-            Err(error) if required && !hierarchy.controllers.is_empty() => {
-                membership.remove();
-                return Err(error);
-            }
-            Err(error) => log.debug(&error.to_string()),
-        }
-    }
-    Ok(membership)
-}
-
 impl Membership {
+    /// Makes the cgroup at `location`, sets its limits and moves this process and `others` into it. Unless `required`, what the
+    /// host does not allow is left out. What was made is noted here also when that fails.
+    pub fn enter(
+        &mut self,
+        location: &Path,
+        resources: &Resources,
+        required: bool,
+        others: &[Pid],
+        log: &Log,
+    ) -> Result<()> {
+        for hierarchy in hierarchies() {
+            let directory = hierarchy.mount_point.join(location);
+            let entered = make(&hierarchy, location)
+                .and_then(|()| apply(&hierarchy, &directory, resources))
+                .and_then(|()| join(&directory, others));
+            if directory.is_dir() {
+                self.directories.push(directory);
+            }
+            match entered {
+                Ok(()) => {}
+                // Hierarchies without controllers (systemd's own) limit nothing.
+                Err(error) if required && (hierarchy.unified || !hierarchy.is_named()) => return Err(error),
+                Err(error) => log.debug(&error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
     /// Moves this process out, to the top of each hierarchy.
     pub fn leave(&self) {
         for hierarchy in hierarchies() {
@@ -93,12 +104,27 @@ impl Membership {
     }
 }
 
+fn join(directory: &Path, others: &[Pid]) -> Result<()> {
+    let members = directory.join("cgroup.procs");
+    write(&members, "0")?;
+    for pid in others {
+        match fs::write(&members, pid.to_string()) {
+            Ok(()) => {}
+            // It has ended; whoever watches it says so.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) => return Err(Error::file("write", &members)(error)),
+        }
+    }
+    Ok(())
+}
+
 /// Removes cgroup directories, once their processes have ended; those that have not within two seconds are killed.
 pub fn remove(directories: &[PathBuf]) {
     let deadline = Instant::now() + Duration::from_secs(2);
+    let hierarchies = hierarchies();
     for directory in directories {
         // A damaged state file must not make us remove something else.
-        if !hierarchies().iter().any(|h| directory.starts_with(&h.mount_point) && *directory != h.mount_point) {
+        if !hierarchies.iter().any(|h| directory.starts_with(&h.mount_point) && *directory != h.mount_point) {
             continue;
         }
         while let Err(error) = fs::remove_dir(directory) {
@@ -118,9 +144,10 @@ pub fn remove(directories: &[PathBuf]) {
 }
 
 fn kill_members(directory: &Path) {
+    let own = std::process::id() as i32;
     let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    for pid in members.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|&pid| pid > 1) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    for pid in members.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|&pid| pid > 1 && pid != own) {
+        let _ = nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
 }
 

@@ -158,11 +158,6 @@ impl Store {
         write_atomically(&self.file(id), &text, 0o600)
     }
 
-    /// Whether there is a directory of that id, with a readable state or not.
-    pub fn exists(&self, id: &ContainerId) -> bool {
-        self.directory(id).is_dir()
-    }
-
     /// All ids, sorted, each with the uid that owns its directory.
     pub fn ids(&self) -> Result<Vec<(ContainerId, u32)>> {
         let entries = match fs::read_dir(&self.root) {
@@ -267,9 +262,9 @@ mod tests {
         let claim = store.claim(&id).unwrap();
         assert!(matches!(store.claim(&id), Err(Error::DuplicateId)));
         drop(claim);
-        assert!(!store.exists(&id));
+        assert!(!store.directory(&id).is_dir());
         store.claim(&id).unwrap().keep();
-        assert!(store.exists(&id));
+        assert!(store.directory(&id).is_dir());
         fs::remove_dir_all(&store.root).unwrap();
     }
 

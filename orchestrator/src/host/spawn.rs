@@ -183,14 +183,25 @@ fn open_binary(path: &CStr) -> Result<OwnedFd> {
         .map_err(Error::file("open", path.to_string_lossy().as_ref().as_ref()))
 }
 
-/// Lowers or raises both limits of another process, which is our child and has not run anything yet.
+/// Sets both limits of another process, which is our child and has not run anything yet. Where we may not raise them (without
+/// CAP_SYS_RESOURCE), they stay at what we have ourselves.
 fn limit(pid: Pid, resource: libc::__rlimit_resource_t, value: u64) -> Result<()> {
-    let limits = libc::rlimit { rlim_cur: value, rlim_max: value };
-    // SAFETY: `limits` is live and only read; the old limits are not asked for.
-    match unsafe { libc::prlimit(pid.as_raw(), resource, &limits, std::ptr::null_mut()) } {
-        0 => Ok(()),
-        _ => Err(Error::host("limit a service")(io::Error::last_os_error())),
+    let mut limits = libc::rlimit { rlim_cur: value, rlim_max: value };
+    for _ in 0..2 {
+        // SAFETY: `limits` is live and only read; the old limits are not asked for.
+        if unsafe { libc::prlimit(pid.as_raw(), resource, &limits, std::ptr::null_mut()) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        let mut own = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `own` is live and written by the call.
+        let known = unsafe { libc::getrlimit(resource, &mut own) } == 0;
+        if error.raw_os_error() != Some(libc::EPERM) || !known || own.rlim_max >= value {
+            return Err(Error::host("limit a service")(error));
+        }
+        limits = libc::rlimit { rlim_cur: own.rlim_max, rlim_max: own.rlim_max };
     }
+    Err(Error::host("limit a service")(nix::errno::Errno::EPERM))
 }
 
 enum Cloned {

@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::{
-        fd::AsFd,
+        fd::{AsFd, BorrowedFd},
         unix::{ffi::OsStrExt, net::UnixListener},
     },
     path::Path,
@@ -76,37 +76,35 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
     let control = listeners::listen_for_control(&directory)?;
     let [first, second, third, fourth] = Kind::ALL.map(Kind::name);
     let [debug, service_debug @ ..] = listeners::listen_for_debug(&directory, ["supervisor", first, second, third, fourth])?;
-    let required = plan.cgroups_path.is_some() || plan.resources.is_limited();
-    let cgroup = cgroup::enter(&cgroup::location(plan.cgroups_path.as_deref(), order.id), &plan.resources, required, log)?;
-    let mut launched = Launched { services: Vec::new(), keep: false };
-    let state = match boot_services(order, &mut launched, &null, &service_debug) {
-        Ok(()) => State {
-            id: order.id.to_string(),
-            pid: std::process::id() as i32,
-            pid_started: process_started(std::process::id() as i32).unwrap_or_default(),
-            status: Status::Created,
-            bundle: plan.bundle.clone(),
-            rootfs: plan.rootfs.clone(),
-            created: clock::now_nanoseconds(),
-            annotations: plan.annotations.clone(),
-            cgroups: cgroup.directories.clone(),
-            hooks: plan.hooks.clone(),
-        },
-        Err(error) => {
-            drop(launched);
-            cgroup.leave();
-            cgroup.remove();
-            return Err(error);
-        }
+    let sink = log.service_sink()?;
+    let mut launched = Launched { services: Vec::new(), cgroup: Membership::default(), keep: false };
+    for kind in Kind::ALL {
+        launched.services.push(launch(kind, &null, if log.is_debug() { sink.as_fd() } else { null.as_fd() })?);
+    }
+    // The rest is done while they start.
+    launched.enter_cgroup(order)?;
+    launched.tell(order, sink.as_fd(), &service_debug)?;
+    launched.wait_until_ready()?;
+    let state = State {
+        id: order.id.to_string(),
+        pid: std::process::id() as i32,
+        pid_started: process_started(std::process::id() as i32).unwrap_or_default(),
+        status: Status::Created,
+        bundle: plan.bundle.clone(),
+        rootfs: plan.rootfs.clone(),
+        created: clock::now_nanoseconds(),
+        annotations: plan.annotations.clone(),
+        cgroups: launched.cgroup.directories.clone(),
+        hooks: plan.hooks.clone(),
     };
-    launched.keep = true;
-    let services = std::mem::take(&mut launched.services);
+    let (services, cgroup) = launched.into_parts();
     Ok(Booted { services, control, debug, signals, null, cgroup, state, created: false })
 }
 
-/// Services that end with this value unless they are kept.
+/// Services that end with this value, unless they are taken out of it.
 struct Launched {
     services: Vec<Service>,
+    cgroup: Membership,
     keep: bool,
 }
 
@@ -115,40 +113,55 @@ impl Drop for Launched {
         if !self.keep {
             self.services.iter().for_each(|service| service.process.kill());
             self.services.iter().for_each(Service::reap);
+            self.cgroup.leave();
+            self.cgroup.remove();
         }
     }
 }
 
-fn boot_services(order: &Order<'_>, launched: &mut Launched, null: &File, debug: &[UnixListener; 4]) -> Result<()> {
-    let (plan, log) = (order.plan, order.log);
-    let sink = log.service_sink()?;
-    for kind in Kind::ALL {
-        launched.services.push(launch(kind, null, if log.is_debug() { sink.as_fd() } else { null.as_fd() })?);
+impl Launched {
+    fn into_parts(mut self) -> (Vec<Service>, Membership) {
+        self.keep = true;
+        (std::mem::take(&mut self.services), std::mem::take(&mut self.cgroup))
     }
-    // While they start.
-    let wiring = Wiring::lay(plan)?;
-    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    for (service, listener) in launched.services.iter().zip(debug) {
-        let setup = Setup {
-            sandbox: order.id.to_string(),
-            log_filter: log.service_filter().to_owned(),
-            log_json: log.json(),
-            role: wiring.role(service.kind, plan),
-        };
-        let mut fds = vec![sink.as_fd(), listener.as_fd()];
-        fds.extend(wiring.fds(service.kind, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]));
-        match send_setup(&service.channel, &setup, &fds) {
-            Ok(()) => {}
-            // It has ended already; why is found out below.
-            Err(ChannelError::Closed) => {}
-            Err(error) => return Err(failed(service, error.to_string())),
+
+    fn enter_cgroup(&mut self, order: &Order<'_>) -> Result<()> {
+        let plan = order.plan;
+        let required = plan.cgroups_path.is_some() || plan.resources.is_limited();
+        let location = cgroup::location(plan.cgroups_path.as_deref(), order.id);
+        let pids: Vec<_> = self.services.iter().map(|service| service.process.pid).collect();
+        self.cgroup.enter(&location, &plan.resources, required, &pids, order.log)
+    }
+
+    /// Sends the services their set-up.
+    fn tell(&self, order: &Order<'_>, sink: BorrowedFd<'_>, debug: &[UnixListener; 4]) -> Result<()> {
+        let (plan, log) = (order.plan, order.log);
+        let wiring = Wiring::lay(plan)?;
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        for (service, listener) in self.services.iter().zip(debug) {
+            let setup = Setup {
+                sandbox: order.id.to_string(),
+                log_filter: log.service_filter().to_owned(),
+                log_json: log.json(),
+                role: wiring.role(service.kind, plan),
+            };
+            let mut fds = vec![sink, listener.as_fd()];
+            fds.extend(wiring.fds(service.kind, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]));
+            match send_setup(&service.channel, &setup, &fds) {
+                // Closed: it has ended already; why is found out when it is waited for.
+                Ok(()) | Err(ChannelError::Closed) => {}
+                Err(error) => return Err(failed(service, error.to_string())),
+            }
         }
+        Ok(())
     }
-    drop(wiring);
-    wait_until_ready(&mut launched.services)
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        wait_until_ready(&mut self.services)
+    }
 }
 
-fn launch(kind: Kind, null: &File, stderr: std::os::fd::BorrowedFd<'_>) -> Result<Service> {
+fn launch(kind: Kind, null: &File, stderr: BorrowedFd<'_>) -> Result<Service> {
     let binary = kind.find()?;
     let binary = c_string(&binary)?;
     let (ours, theirs) = Channel::pair().map_err(Error::ipc("make a control channel"))?;
