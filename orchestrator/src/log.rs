@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::AsFd,
         unix::fs::OpenOptionsExt,
     },
     path::Path,
@@ -105,11 +105,6 @@ impl Log {
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
 
-    /// Whether `--debug` was given.
-    pub fn is_debug(&self) -> bool {
-        self.debug
-    }
-
     /// Whether services write JSON.
     pub fn json(&self) -> bool {
         self.format == LogFormat::Json
@@ -120,13 +115,16 @@ impl Log {
         if self.debug { "debug" } else { "warn" }
     }
 
-    /// The file that services write their events to: `--log`, else stderr with `--debug`, else nowhere.
-    pub fn service_sink(&self) -> Result<OwnedFd, Error> {
+    /// Where the services' logs go: `--log`, else stderr with `--debug`, else nowhere.
+    pub fn service_sink(&self) -> Result<Option<File>, Error> {
         let doing = "open the services' log";
         match &self.file {
-            Some(file) => file.as_fd().try_clone_to_owned().map_err(Error::host(doing)),
-            None if self.debug => std::io::stderr().as_fd().try_clone_to_owned().map_err(Error::host(doing)),
-            None => Ok(OpenOptions::new().write(true).open("/dev/null").map_err(Error::host(doing))?.into()),
+            Some(file) => file.try_clone().map(Some).map_err(Error::host(doing)),
+            None if self.debug => {
+                let stderr = std::io::stderr().as_fd().try_clone_to_owned().map_err(Error::host(doing))?;
+                Ok(Some(File::from(stderr)))
+            }
+            None => Ok(None),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt, net::UnixListener},
     },
     path::Path,
@@ -27,6 +27,7 @@ use nix::{
 use super::{
     Order,
     cause::describe_end,
+    journal::Journal,
     listeners,
     service::{Kind, Service},
     wiring::{Wiring, send_setup},
@@ -60,6 +61,8 @@ pub struct Booted {
     pub null: File,
     /// The sandbox's cgroup.
     pub cgroup: Membership,
+    /// Where the services' logs go, if anywhere.
+    pub sink: Option<File>,
     /// What is on disk.
     pub state: State,
     /// Whether it is on disk.
@@ -78,13 +81,17 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
     let [debug, service_debug @ ..] = listeners::listen_for_debug(&directory, ["supervisor", first, second, third, fourth])?;
     let sink = log.service_sink()?;
     let mut launched = Launched { services: Vec::new(), cgroup: Membership::default(), keep: false };
+    let mut logs = Vec::new();
     for kind in Kind::ALL {
-        launched.services.push(launch(kind, &null, if log.is_debug() { sink.as_fd() } else { null.as_fd() })?);
+        let (journal, writing_end) = Journal::new()?;
+        launched.services.push(launch(kind, &null, journal, writing_end.as_fd())?);
+        logs.push(writing_end);
     }
     // The rest is done while they start.
     launched.enter_cgroup(order)?;
-    launched.tell(order, sink.as_fd(), &service_debug)?;
-    launched.wait_until_ready()?;
+    launched.tell(order, &logs, &service_debug)?;
+    drop(logs);
+    launched.wait_until_ready(sink.as_ref())?;
     let state = State {
         id: order.id.to_string(),
         pid: std::process::id() as i32,
@@ -98,7 +105,7 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
         hooks: plan.hooks.clone(),
     };
     let (services, cgroup) = launched.into_parts();
-    Ok(Booted { services, control, debug, signals, null, cgroup, state, created: false })
+    Ok(Booted { services, control, debug, signals, null, cgroup, sink, state, created: false })
 }
 
 /// Services that end with this value, unless they are taken out of it.
@@ -134,18 +141,18 @@ impl Launched {
     }
 
     /// Sends the services their set-up.
-    fn tell(&self, order: &Order<'_>, sink: BorrowedFd<'_>, debug: &[UnixListener; 4]) -> Result<()> {
+    fn tell(&self, order: &Order<'_>, logs: &[OwnedFd], debug: &[UnixListener; 4]) -> Result<()> {
         let (plan, log) = (order.plan, order.log);
         let wiring = Wiring::lay(plan)?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-        for (service, listener) in self.services.iter().zip(debug) {
+        for ((service, log_end), listener) in self.services.iter().zip(logs).zip(debug) {
             let setup = Setup {
                 sandbox: order.id.to_string(),
                 log_filter: log.service_filter().to_owned(),
                 log_json: log.json(),
                 role: wiring.role(service.kind, plan),
             };
-            let mut fds = vec![sink, listener.as_fd()];
+            let mut fds = vec![log_end.as_fd(), listener.as_fd()];
             fds.extend(wiring.fds(service.kind, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]));
             match send_setup(&service.channel, &setup, &fds) {
                 // Closed: it has ended already; why is found out when it is waited for.
@@ -156,12 +163,12 @@ impl Launched {
         Ok(())
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
-        wait_until_ready(&mut self.services)
+    fn wait_until_ready(&mut self, sink: Option<&File>) -> Result<()> {
+        wait_until_ready(&mut self.services, sink)
     }
 }
 
-fn launch(kind: Kind, null: &File, stderr: BorrowedFd<'_>) -> Result<Service> {
+fn launch(kind: Kind, null: &File, journal: Journal, stderr: BorrowedFd<'_>) -> Result<Service> {
     let binary = kind.find()?;
     let binary = c_string(&binary)?;
     let (ours, theirs) = Channel::pair().map_err(Error::ipc("make a control channel"))?;
@@ -175,7 +182,7 @@ fn launch(kind: Kind, null: &File, stderr: BorrowedFd<'_>) -> Result<Service> {
         open_files: kind.open_files(),
     }
     .spawn()?;
-    Ok(Service { kind, process, channel: ours, ready: false })
+    Ok(Service { kind, process, channel: ours, journal, ready: false })
 }
 
 fn c_string(path: &Path) -> Result<CString> {
@@ -190,7 +197,7 @@ fn failed(service: &Service, cause: String) -> Error {
     Error::Service { service: service.kind.name(), cause }
 }
 
-fn wait_until_ready(services: &mut [Service]) -> Result<()> {
+fn wait_until_ready(services: &mut [Service], sink: Option<&File>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     for service in services.iter() {
         service.channel.set_nonblocking(true).map_err(Error::ipc("set up a control channel"))?;
@@ -211,6 +218,7 @@ fn wait_until_ready(services: &mut [Service]) -> Result<()> {
         }
         let happened: Vec<bool> = entries.iter().map(|entry| entry.any().unwrap_or(true)).collect();
         for (index, service) in services.iter_mut().enumerate() {
+            service.journal.pump(sink);
             // What it said comes before its end.
             let mut said = None;
             if happened[2 * index] {
@@ -224,7 +232,8 @@ fn wait_until_ready(services: &mut [Service]) -> Result<()> {
                 None if happened[2 * index + 1] || happened[2 * index] => {
                     // Its channel may close a little before the process is gone.
                     if let Some(status) = wait_briefly(service) {
-                        return Err(failed(service, describe_end(service, status)));
+                        let cause = describe_end(service, status, sink);
+                        return Err(failed(service, cause));
                     }
                     if happened[2 * index] {
                         return Err(failed(service, "closed its control channel".into()));

@@ -1,24 +1,41 @@
 //! Why a service ended, in words.
 
-use std::{fs::OpenOptions, io::Read, os::unix::fs::OpenOptionsExt};
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
+};
 
 use nix::sys::{signal::Signal, wait::WaitStatus};
 
 use super::service::Service;
 use crate::{error::describe, signals};
 
-/// What there is to say about the end of `service`.
-pub fn describe_end(service: &Service, status: WaitStatus) -> String {
+/// What there is to say about the end of `service`, whose last words are handed on to `sink`.
+pub fn describe_end(service: &mut Service, status: WaitStatus, sink: Option<&File>) -> String {
     if let Some((step, error)) = service.process.setup_failure() {
         return format!("cannot {}: {}", step.describe(), describe(&error));
     }
+    service.journal.pump(sink);
+    let last = service.journal.last();
     match status {
-        WaitStatus::Exited(_, code) => format!("exited with status {code}"),
-        WaitStatus::Signaled(pid, Signal::SIGSYS, _) => match forbidden_call(pid.as_raw()) {
-            Some(number) => format!("seccomp: killed by a forbidden host system call, number {number}"),
-            None => "seccomp: killed by a forbidden host system call".to_owned(),
+        WaitStatus::Signaled(pid, Signal::SIGSYS, _) => {
+            let killed = "seccomp: killed by a forbidden host system call";
+            // The service's own handler names the call, unless the filter did not let it come to that.
+            match (last.and_then(|line| line.strip_prefix("seccomp: ")), forbidden_call(pid.as_raw())) {
+                (Some(call), _) => format!("{killed}: {call}"),
+                (None, Some(number)) => format!("{killed}, number {number}"),
+                (None, None) => killed.to_owned(),
+            }
+        }
+        WaitStatus::Signaled(_, signal, _) => match (signal, last) {
+            (Signal::SIGABRT, Some(line)) => format!("killed by SIGABRT: {line}"),
+            _ => format!("killed by {}", signals::name(signal as i32)),
         },
-        WaitStatus::Signaled(_, signal, _) => format!("killed by {}", signals::name(signal as i32)),
+        WaitStatus::Exited(_, code) => match last {
+            Some(line) if code != 0 => format!("exited with status {code}: {line}"),
+            _ => format!("exited with status {code}"),
+        },
         _ => "ended".to_owned(),
     }
 }

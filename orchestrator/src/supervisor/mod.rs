@@ -6,11 +6,13 @@
 //! - `boot`: from a plan to a sandbox that is ready
 //! - `watch`: the loop that supervises it
 //! - `control`: what the CLI asks of a supervisor
+//! - `journal`: what a service logs
 //! - `cause`: why a service ended
 
 mod boot;
 mod cause;
 pub mod control;
+mod journal;
 mod listeners;
 mod service;
 mod watch;

@@ -6,6 +6,7 @@ use bulkhead_ipc::channel::Channel;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::os::fd::AsFd;
 
+use super::journal::Journal;
 use crate::{
     error::{Error, Result},
     host::{IdMap, ServiceProcess},
@@ -83,6 +84,8 @@ pub struct Service {
     pub process: ServiceProcess,
     /// Its control channel.
     pub channel: Channel,
+    /// What it logs.
+    pub journal: Journal,
     /// Whether it has reported to be ready.
     pub ready: bool,
 }

@@ -19,12 +19,15 @@ use super::{
     boot::{Booted, receive_report, wait_briefly},
     cause::describe_end,
     control::{self, Answer, Request},
-    service::Kind,
+    service::{Kind, Service},
 };
 use crate::{error::Error, state::Status};
 
 /// How long the sentry may take to end the container after SIGKILL.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait for the host to show which service died first.
+const BLAME_PATIENCE: Duration = Duration::from_millis(20);
 
 /// Commands connected at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -94,6 +97,20 @@ struct Connection {
     owner: bool,
 }
 
+/// What has happened.
+struct Ready {
+    services: Vec<ServiceReady>,
+    signals: bool,
+    control: bool,
+    connections: Vec<bool>,
+}
+
+struct ServiceReady {
+    report: bool,
+    end: bool,
+    log: bool,
+}
+
 struct Watch<'a, 'o> {
     order: &'a Order<'o>,
     booted: &'a mut Booted,
@@ -120,63 +137,84 @@ impl Watch<'_, '_> {
 
     fn run(&mut self) -> End {
         loop {
-            let services = self.booted.services.len();
             let ready = match self.wait() {
                 Ok(ready) => ready,
                 Err(error) => return End::Service { service: "supervisor", cause: error.to_string() },
             };
-            // What a service said comes before its end, and ends before new requests.
-            for index in 0..services {
-                if ready[2 * index]
-                    && let Some(end) = self.hear(index)
-                {
-                    return end;
-                }
-            }
-            for index in 0..services {
-                if ready[2 * index + 1]
-                    && let Some(status) = self.booted.services[index].ended()
-                {
-                    return self.service_ended(index, Some(describe_end(&self.booted.services[index], status)));
-                }
-            }
-            if self.killed_at.is_some_and(|at| at.elapsed() >= KILL_PATIENCE) {
-                return End::Container { status: 128 + libc::SIGKILL };
-            }
-            if ready[2 * services] {
-                while let Ok(Some(signal)) = self.booted.signals.read_signal() {
-                    if let Err(end) = self.signal(signal.ssi_signo as i32, false) {
-                        return end;
-                    }
-                }
-            }
-            if let Some(end) = self.serve(&ready[2 * services + 2..]) {
+            if let Some(end) = self.handle(&ready) {
                 return end;
-            }
-            if ready[2 * services + 1] {
-                self.accept();
             }
         }
     }
 
-    /// Waits for something to happen: for each service its channel and its process, then signals, the listener, and the
-    /// connections.
-    fn wait(&self) -> Result<Vec<bool>, Error> {
+    fn handle(&mut self, ready: &Ready) -> Option<End> {
+        for (service, said) in self.booted.services.iter_mut().zip(&ready.services) {
+            if said.log {
+                service.journal.pump(self.booted.sink.as_ref());
+            }
+        }
+        // What a service reported comes before its end, and ends before new requests.
+        for index in 0..ready.services.len() {
+            if ready.services[index].report
+                && let Some(end) = self.hear(index)
+            {
+                return Some(end);
+            }
+        }
+        for index in 0..ready.services.len() {
+            if ready.services[index].end && self.booted.services[index].ended().is_some() {
+                return Some(self.service_ended(index, None));
+            }
+        }
+        if self.killed_at.is_some_and(|at| at.elapsed() >= KILL_PATIENCE) {
+            return Some(End::Container { status: 128 + libc::SIGKILL });
+        }
+        if ready.signals {
+            while let Ok(Some(signal)) = self.booted.signals.read_signal() {
+                if let Err(end) = self.signal(signal.ssi_signo as i32, false) {
+                    return Some(end);
+                }
+            }
+        }
+        let ended = self.serve(&ready.connections);
+        if ended.is_none() && ready.control {
+            self.accept();
+        }
+        ended
+    }
+
+    /// Waits for something to happen.
+    fn wait(&self) -> Result<Ready, Error> {
         let booted = &*self.booted;
-        let services = booted.services.iter().flat_map(|s| [s.channel.as_fd(), s.process.pidfd.as_fd()]);
-        let others = [booted.signals.as_fd(), booted.control.as_fd()];
-        let connections = self.connections.iter().map(|c| c.channel.as_fd());
-        let mut entries: Vec<PollFd<'_>> =
-            services.chain(others).chain(connections).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let mut entries: Vec<PollFd<'_>> = Vec::new();
+        let mut watch = |fd| entries.push(PollFd::new(fd, PollFlags::POLLIN));
+        watch(booted.signals.as_fd());
+        watch(booted.control.as_fd());
+        for service in &booted.services {
+            watch(service.channel.as_fd());
+            watch(service.process.pidfd.as_fd());
+        }
+        self.connections.iter().for_each(|connection| watch(connection.channel.as_fd()));
+        booted.services.iter().filter_map(|service| service.journal.fd()).for_each(watch);
         let timeout = match self.killed_at {
             None => PollTimeout::NONE,
             Some(at) => PollTimeout::try_from(KILL_PATIENCE.saturating_sub(at.elapsed())).unwrap_or(PollTimeout::ZERO),
         };
         match poll(&mut entries, timeout) {
-            Ok(_) => Ok(entries.iter().map(|entry| entry.any().unwrap_or(true)).collect()),
-            Err(nix::errno::Errno::EINTR) => Ok(vec![false; entries.len()]),
-            Err(error) => Err(Error::host("watch the services")(error)),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(Error::host("watch the services")(error)),
         }
+        // In the order of above.
+        let mut happened = entries.iter().map(|entry| entry.any().unwrap_or(true));
+        let mut next = || happened.next().unwrap_or(false);
+        let (signals, control) = (next(), next());
+        let mut services: Vec<ServiceReady> =
+            booted.services.iter().map(|_| ServiceReady { report: next(), end: next(), log: false }).collect();
+        let connections = self.connections.iter().map(|_| next()).collect();
+        for (service, ready) in booted.services.iter().zip(&mut services) {
+            ready.log = service.journal.fd().is_some() && next();
+        }
+        Ok(Ready { services, signals, control, connections })
     }
 
     /// A report of a service.
@@ -212,26 +250,27 @@ impl Watch<'_, '_> {
         None
     }
 
-    /// A service ended or gave up, for `cause` if it is known. When one dies, others that speak to it notice and may be heard
-    /// first; the one that died is to blame.
-    fn service_ended(&self, index: usize, cause: Option<String>) -> End {
-        let own = &self.booted.services[index];
-        if let Some(status) = own.ended().or_else(|| if cause.is_none() { wait_briefly(own) } else { None }) {
-            let killed = matches!(status, WaitStatus::Signaled(..));
-            if killed || cause.is_none() {
-                return End::Service { service: own.kind.name(), cause: describe_end(own, status) };
-            }
+    /// A service ended, or gave up for `cause`. When one dies, others that speak to it notice and may be heard first; the one
+    /// that was killed is to blame.
+    fn service_ended(&mut self, index: usize, cause: Option<String>) -> End {
+        let sink = self.booted.sink.as_ref();
+        let services = &mut self.booted.services;
+        if cause.is_none() {
+            wait_briefly(&services[index]);
         }
-        std::thread::sleep(Duration::from_millis(20));
-        let killed = self.booted.services.iter().find_map(|service| match service.ended() {
-            Some(status @ WaitStatus::Signaled(..)) => Some((service, status)),
-            _ => None,
-        });
-        match (killed, cause) {
-            (Some((service, status)), _) => End::Service { service: service.kind.name(), cause: describe_end(service, status) },
-            (None, Some(cause)) => End::Service { service: own.kind.name(), cause },
-            (None, None) => End::Service { service: own.kind.name(), cause: "closed its control channel".into() },
+        let is_killed = |service: &Service| matches!(service.ended(), Some(WaitStatus::Signaled(..)));
+        if !is_killed(&services[index]) {
+            std::thread::sleep(BLAME_PATIENCE);
         }
+        let order = std::iter::once(index).chain(0..services.len());
+        let to_blame = order.into_iter().find(|&i| is_killed(&services[i])).unwrap_or(index);
+        let service = &mut services[to_blame];
+        let cause = match (service.ended(), cause) {
+            (Some(status @ WaitStatus::Signaled(..)), _) | (Some(status), None) => describe_end(service, status, sink),
+            (_, Some(cause)) => cause,
+            (None, None) => "closed its control channel".into(),
+        };
+        End::Service { service: service.kind.name(), cause }
     }
 
     fn accept(&mut self) {
