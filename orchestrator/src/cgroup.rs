@@ -62,14 +62,7 @@ pub fn location(configured: Option<&Path>, id: &ContainerId) -> PathBuf {
 impl Membership {
     /// Makes the cgroup at `location`, sets its limits and moves this process and `others` into it. Unless `required`, what the
     /// host does not allow is left out. What was made is noted here also when that fails.
-    pub fn enter(
-        &mut self,
-        location: &Path,
-        resources: &Resources,
-        required: bool,
-        others: &[Pid],
-        log: &Log,
-    ) -> Result<()> {
+    pub fn enter(&mut self, location: &Path, resources: &Resources, required: bool, others: &[Pid], log: &Log) -> Result<()> {
         for hierarchy in hierarchies() {
             let directory = hierarchy.mount_point.join(location);
             let entered = make(&hierarchy, location)

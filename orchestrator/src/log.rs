@@ -4,10 +4,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write,
-    os::{
-        fd::AsFd,
-        unix::fs::OpenOptionsExt,
-    },
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::Path,
 };
 

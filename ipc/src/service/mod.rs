@@ -114,6 +114,29 @@ pub fn run(name: &'static str, body: impl FnOnce(Role, Fds, Service) -> Result<(
     }
 }
 
+/// The log and the debug plane of a process that is no service: the supervisor, which nothing confines. `log` is where its events
+/// go, as a service's. Starts a thread.
+pub fn oversee(
+    name: &'static str,
+    sandbox: &str,
+    log: OwnedFd,
+    filter: &str,
+    json: bool,
+    debug_listener: OwnedFd,
+    plane: Plane,
+) -> std::result::Result<(), ServiceError> {
+    let log_filter = log::start(log::Settings { file: log, filter, json, service: name, sandbox: sandbox.to_owned() })?;
+    let common = Common {
+        service: name,
+        sandbox: sandbox.to_owned(),
+        log_filter,
+        stats: Arc::new(Stats::new()),
+        policy: Arc::new(Policy::parse("").map_err(ConfineError::from)?),
+        landlock: false,
+    };
+    plane.start(debug_listener, common).map_err(|error| ServiceError::Host("start the debug plane", error.into()))
+}
+
 impl Service {
     /// The container's id.
     pub fn sandbox(&self) -> &str {

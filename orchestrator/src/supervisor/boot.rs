@@ -54,7 +54,7 @@ pub struct Booted {
     /// Where commands connect.
     pub control: UnixListener,
     /// Where the supervisor's own debug plane is to listen.
-    pub debug: UnixListener,
+    pub debug: Option<UnixListener>,
     /// Signals sent to the supervisor.
     pub signals: SignalFd,
     /// /dev/null.
@@ -105,7 +105,7 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
         hooks: plan.hooks.clone(),
     };
     let (services, cgroup) = launched.into_parts();
-    Ok(Booted { services, control, debug, signals, null, cgroup, sink, state, created: false })
+    Ok(Booted { services, control, debug: Some(debug), signals, null, cgroup, sink, state, created: false })
 }
 
 /// Services that end with this value, unless they are taken out of it.

@@ -20,7 +20,7 @@ mod wiring;
 
 use std::os::fd::AsFd;
 
-use bulkhead_ipc::channel::Channel;
+use bulkhead_ipc::{channel::Channel, debug::Plane, service as service_scaffold};
 use nix::{
     sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask},
     unistd::Pid,
@@ -138,6 +138,19 @@ fn supervise(order: &Order<'_>, owner: Channel) -> i32 {
     // Only now, so that whoever is told finds everything in order.
     watched.answer();
     status
+}
+
+/// Starts the supervisor's own debug plane, with which the process has a second thread: nothing forks any more.
+fn open_debug_plane(order: &Order<'_>, booted: &mut boot::Booted) -> Result<()> {
+    let doing = "start the debug plane";
+    let Some(listener) = booted.debug.take() else { return Ok(()) };
+    let log = match &booted.sink {
+        Some(sink) => sink.as_fd(),
+        None => booted.null.as_fd(),
+    };
+    let log = log.try_clone_to_owned().map_err(Error::host(doing))?;
+    let (id, filter, json) = (order.id.as_str(), order.log.service_filter(), order.log.json());
+    service_scaffold::oversee("supervisor", id, log, filter, json, listener.into(), Plane::new()).map_err(Error::ipc(doing))
 }
 
 /// Leaves a stopped container, or nothing when nobody will delete it.

@@ -29,6 +29,10 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for the host to show which service died first.
 const BLAME_PATIENCE: Duration = Duration::from_millis(20);
 
+/// The supervisor's debug plane is started when there has been nothing to do for so long: not while someone waits for the
+/// container to start.
+const DEBUG_DELAY: Duration = Duration::from_millis(20);
+
 /// Commands connected at a time.
 const MAX_CONNECTIONS: usize = 64;
 
@@ -99,6 +103,8 @@ struct Connection {
 
 /// What has happened.
 struct Ready {
+    /// Nothing, for a while.
+    idle: bool,
     services: Vec<ServiceReady>,
     signals: bool,
     control: bool,
@@ -141,6 +147,11 @@ impl Watch<'_, '_> {
                 Ok(ready) => ready,
                 Err(error) => return End::Service { service: "supervisor", cause: error.to_string() },
             };
+            if ready.idle
+                && let Err(error) = super::open_debug_plane(self.order, self.booted)
+            {
+                self.order.log.warning(&error.to_string());
+            }
             if let Some(end) = self.handle(&ready) {
                 return end;
             }
@@ -196,14 +207,14 @@ impl Watch<'_, '_> {
         }
         self.connections.iter().for_each(|connection| watch(connection.channel.as_fd()));
         booted.services.iter().filter_map(|service| service.journal.fd()).for_each(watch);
-        let timeout = match self.killed_at {
-            None => PollTimeout::NONE,
-            Some(at) => PollTimeout::try_from(KILL_PATIENCE.saturating_sub(at.elapsed())).unwrap_or(PollTimeout::ZERO),
-        };
-        match poll(&mut entries, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        let left = self.killed_at.map(|at| KILL_PATIENCE.saturating_sub(at.elapsed()));
+        let timeout = [left, booted.debug.as_ref().map(|_| DEBUG_DELAY)].into_iter().flatten().min();
+        let timeout = timeout.map_or(PollTimeout::NONE, |t| PollTimeout::try_from(t).unwrap_or(PollTimeout::ZERO));
+        let idle = match poll(&mut entries, timeout) {
+            Ok(count) => count == 0,
+            Err(nix::errno::Errno::EINTR) => false,
             Err(error) => return Err(Error::host("watch the services")(error)),
-        }
+        };
         // In the order of above.
         let mut happened = entries.iter().map(|entry| entry.any().unwrap_or(true));
         let mut next = || happened.next().unwrap_or(false);
@@ -214,7 +225,7 @@ impl Watch<'_, '_> {
         for (service, ready) in booted.services.iter().zip(&mut services) {
             ready.log = service.journal.fd().is_some() && next();
         }
-        Ok(Ready { services, signals, control, connections })
+        Ok(Ready { idle, services, signals, control, connections })
     }
 
     /// A report of a service.
