@@ -33,7 +33,7 @@ struct State {
 static POOL: Pool = Pool { state: Mutex::new(State { work: VecDeque::new(), threads: 0, idle: 0 }), more: Condvar::new() };
 
 /// Gives work to the pool; whoever needs to know when it is done says so in the work.
-pub(super) fn submit(work: Work) {
+pub(crate) fn submit(work: Work) {
     let mut state = POOL.state.lock();
     state.work.push_back(work);
     if state.idle >= state.work.len() {

@@ -16,11 +16,12 @@ mod worker;
 use std::{future::Future, time::Duration};
 
 pub use blocking::blocking;
-pub(crate) use futex::{futex_wait_until, futex_wake};
+pub(crate) use blocking::submit;
+pub(crate) use futex::futex_wake;
 pub use poller::HostPoller;
 pub use timer::{Timer, sleep_until};
 pub use wait::{Registration, WaitQueue, Watcher, wait_for};
-pub(crate) use worker::{Posts, configure, pin_thread};
+pub(crate) use worker::{Posts, configure, current as current_worker, pin_thread};
 
 bitflags::bitflags! {
     /// Readiness, as poll(2) has it.

@@ -34,8 +34,6 @@ pub(crate) trait Posts: Send + Sync {
     fn next_look(&self, worker: usize) -> Option<u64>;
     /// That time has come.
     fn look(&self, worker: usize);
-    /// The workers have started.
-    fn started(self: Arc<Self>);
 }
 
 struct Configuration {
@@ -101,14 +99,11 @@ fn workers() -> &'static Workers {
                 std::process::abort();
             }
         }
-        if let Some(posts) = &workers.posts {
-            posts.clone().started();
-        }
     }
     workers
 }
 
-pub(super) fn current() -> Option<usize> {
+pub(crate) fn current() -> Option<usize> {
     CURRENT.get()
 }
 

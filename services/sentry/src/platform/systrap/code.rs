@@ -1,0 +1,302 @@
+//! The stub's code. It is copied into a memory file and runs at the start of the region in every stub; it is never run here.
+//!
+//! Guest code may jump to any instruction of it with any register values. That is harmless: in a guest thread, the strict
+//! filter ([`super::filter`]) refuses every system call that is not one of the four marked below, at exactly that place. There
+//! is no `ret` and no indirect jump, and nothing is read from memory to decide what to do but the agent's command page,
+//! which is mapped read-only.
+
+use std::arch::global_asm;
+
+use super::layout::*;
+
+global_asm!(
+    r#"
+    .pushsection .text.bulkhead_stub, "ax", @progbits
+    .balign 4096
+bulkhead_stub_start:
+
+    # ---- The template's entry. r13 = start of the region, r15 = its end; the agent's filter is on. Leaves nothing of the
+    # sentry mapped.
+    .globl bulkhead_stub_template
+bulkhead_stub_template:
+    xor edi, edi
+    mov rsi, r13
+    mov eax, {munmap}
+    syscall
+    mov rdi, r15
+    movabs rsi, {addresses_end}
+    sub rsi, rdi
+    mov eax, {munmap}
+    syscall
+    xor r12d, r12d
+    lea r14, [rip + bulkhead_stub_start + {command}]
+    xor ebx, ebx
+    jmp 5f
+
+    # ---- The agent: waits for a batch, carries it out up to the first error, says how it went.
+    # r12d = number of the last batch, r14 = command page, r13d = commands left, r15 = command, ebx = errno.
+20: mov eax, [r14]
+    cmp eax, r12d
+    jne 2f
+    mov rdi, r14
+    xor esi, esi                    # FUTEX_WAIT
+    mov edx, r12d
+    xor r10d, r10d
+    mov eax, {futex}
+    syscall
+    jmp 20b
+2:  mov r12d, eax
+    mov r13d, [r14 + 4]
+    lea r15, [r14 + 64]
+    xor ebx, ebx
+3:  test r13d, r13d
+    jz 5f
+    mov rax, [r15]
+    mov rdi, [r15 + 8]
+    mov rsi, [r15 + 16]
+    mov rdx, [r15 + 24]
+    mov r10, [r15 + 32]
+    mov r8, [r15 + 40]
+    mov r9, [r15 + 48]
+    mov rbp, rax
+    syscall
+    cmp rax, -4095
+    jae 4f
+    cmp ebp, {clone}
+    jne 6f
+    test eax, eax
+    jz 7f
+6:  add r15, 64
+    dec r13d
+    jmp 3b
+4:  neg eax
+    cmp eax, {constant_count}
+    jb 8f
+    mov eax, {eio}
+8:  mov ebx, eax
+5:  lea rsi, [rip + bulkhead_stub_start + {constants}]
+    lea rsi, [rsi + rbx * 8]
+    mov edi, [r14 + 8]
+    mov edx, 8
+    mov eax, {write}
+    syscall
+    jmp 20b
+
+    # ---- A child: a thread of this stub, or a new stub.
+7:  test edi, {clone_vm}
+    jnz 9f
+
+    # A new stub: r9 = fd of the command memory, r8 = offset of its pages there. Its agent's signals are blocked already.
+    mov r15, r9
+    mov r13, r8
+    lea rdi, [rip + bulkhead_stub_start + {command}]
+    mov esi, {command_size}
+    mov edx, 1                      # PROT_READ
+    mov r10d, 0x11                  # MAP_SHARED | MAP_FIXED
+    mov r8, r15
+    mov r9, r13
+    mov eax, {mmap}
+    syscall
+    cmp rax, r14
+    jne 99f
+    lea rdi, [rip + bulkhead_stub_start + {scratch}]
+    mov esi, 4096
+    mov eax, {munmap}
+    syscall
+    mov edi, {pdeathsig}
+    mov esi, {sigkill}
+    mov eax, {prctl}
+    syscall
+    xor r12d, r12d
+    xor ebx, ebx
+    jmp 5b
+
+    # A new guest thread: r9 = its slot. The strict filter comes before signals are unblocked, and the program of the filter
+    # lies in this read-only code, so at no time can guest code run here without it.
+9:  lea rbx, [r9 + {control}]
+    lea rdi, [rbx + {stack}]
+    xor esi, esi
+    mov eax, {sigaltstack}
+    syscall
+    mov edi, 1                      # SECCOMP_SET_MODE_FILTER
+    xor esi, esi
+    lea rdx, [rip + bulkhead_stub_start + {program}]
+    mov eax, {seccomp}
+    syscall
+    test rax, rax
+    jnz 99f
+    mov edi, 2                      # SIG_SETMASK
+    lea rsi, [rip + bulkhead_stub_start + {empty_set}]
+    xor edx, edx
+    mov r10d, 8
+    mov eax, {sigprocmask}
+    syscall                         # allowed by the strict filter, 1
+    .globl bulkhead_stub_unblock
+bulkhead_stub_unblock:
+    xor esp, esp                    # not on the alternate stack, as the host sees it
+    mov eax, {getpid}               # traps: from here on all stops are alike
+    syscall
+99: hlt
+
+    # ---- The handler of every signal. The signal frame, on the alternate stack in the slot, is the context.
+    .balign 64
+    .globl bulkhead_stub_handler
+bulkhead_stub_handler:
+    mov rbx, rsp
+    and rbx, -{slot_size}
+    add rbx, {control}
+    mov [rbx + {signal}], edi
+    mov [rbx + {frame}], rsp
+    rdfsbase rax
+    mov [rbx + {fs_base}], rax
+    rdgsbase rax
+    mov [rbx + {gs_base}], rax
+    # Post: state, then bit, then summary, then a wake-up for a sleeping worker.
+    mov eax, {posted}
+    xchg [rbx + {state}], eax
+    mov ecx, [rbx + {home}]
+    shl rcx, {worker_shift}
+    lea r12, [rip + bulkhead_stub_start + {workers}]
+    add r12, rcx
+    lea rdx, [rip + bulkhead_stub_start + {contexts}]
+    mov rax, rbx
+    sub rax, rdx
+    shr rax, {slot_shift}
+    lock bts qword ptr [r12 + {bitmap}], rax
+    shr rax, 6
+    lock bts qword ptr [r12 + {summary}], rax
+    cmp dword ptr [r12 + {sleeping_word}], 0
+    je 2f
+    xor eax, eax
+    xchg [r12 + {sleeping_word}], eax
+    test eax, eax
+    jz 2f
+    lea rdi, [r12 + {sleeping_word}]
+    mov esi, 1                      # FUTEX_WAKE
+    mov edx, 1
+    mov eax, {futex}
+    syscall                         # allowed by the strict filter, 2
+    .globl bulkhead_stub_wake
+bulkhead_stub_wake:
+    # Wait until the sentry says RUNNING.
+2:  mov eax, {posted}
+    mov ecx, {sleeping}
+    lock cmpxchg [rbx + {state}], ecx
+    je 3f
+    cmp eax, {running}
+    je 4f
+3:  lea rdi, [rbx + {state}]
+    xor esi, esi                    # FUTEX_WAIT
+    mov edx, {sleeping}
+    xor r10d, r10d
+    mov eax, {futex}
+    syscall                         # allowed by the strict filter, 3
+    .globl bulkhead_stub_wait
+bulkhead_stub_wait:
+    jmp 2b
+4:  mov rax, [rbx + {fs_base}]
+    wrfsbase rax
+    mov rax, [rbx + {gs_base}]
+    wrgsbase rax
+    add rsp, 8
+    mov eax, {sigreturn}
+    syscall                         # allowed by the strict filter, 4
+    .globl bulkhead_stub_return
+bulkhead_stub_return:
+    hlt
+    .globl bulkhead_stub_end
+bulkhead_stub_end:
+    .globl bulkhead_stub_begin
+    .set bulkhead_stub_begin, bulkhead_stub_start
+    .popsection
+    "#,
+    munmap = const libc::SYS_munmap,
+    mmap = const libc::SYS_mmap,
+    futex = const libc::SYS_futex,
+    clone = const libc::SYS_clone,
+    write = const libc::SYS_write,
+    prctl = const libc::SYS_prctl,
+    sigaltstack = const libc::SYS_sigaltstack,
+    seccomp = const libc::SYS_seccomp,
+    sigprocmask = const libc::SYS_rt_sigprocmask,
+    sigreturn = const libc::SYS_rt_sigreturn,
+    getpid = const libc::SYS_getpid,
+    pdeathsig = const libc::PR_SET_PDEATHSIG,
+    sigkill = const libc::SIGKILL,
+    eio = const libc::EIO,
+    clone_vm = const libc::CLONE_VM,
+    addresses_end = const ADDRESSES_END,
+    command = const COMMAND,
+    command_size = const COMMAND_SIZE,
+    constants = const CONSTANTS,
+    constant_count = const CONSTANT_COUNT,
+    empty_set = const EMPTY_SET,
+    program = const PROGRAM,
+    scratch = const SCRATCH,
+    workers = const WORKERS,
+    worker_shift = const WORKER_SHIFT,
+    contexts = const CONTEXTS,
+    slot_size = const SLOT_SIZE,
+    slot_shift = const SLOT_SHIFT,
+    control = const CONTROL,
+    state = const control::STATE,
+    signal = const control::SIGNAL,
+    home = const control::HOME,
+    frame = const control::FRAME,
+    fs_base = const control::FS_BASE,
+    gs_base = const control::GS_BASE,
+    stack = const control::STACK,
+    running = const RUNNING,
+    posted = const POSTED,
+    sleeping = const SLEEPING,
+    sleeping_word = const worker_block::SLEEPING,
+    summary = const worker_block::SUMMARY,
+    bitmap = const worker_block::POSTED,
+);
+
+unsafe extern "C" {
+    static bulkhead_stub_begin: u8;
+    static bulkhead_stub_end: u8;
+    static bulkhead_stub_template: u8;
+    static bulkhead_stub_handler: u8;
+    static bulkhead_stub_unblock: u8;
+    static bulkhead_stub_wake: u8;
+    static bulkhead_stub_wait: u8;
+    static bulkhead_stub_return: u8;
+}
+
+/// Offsets in the code, and the code itself.
+#[derive(Clone, Copy)]
+pub struct Code {
+    /// The bytes as they were linked.
+    pub bytes: &'static [u8],
+    /// Entry of the template.
+    pub template: u64,
+    /// Signal handler.
+    pub handler: u64,
+    /// Behind the four system calls that the strict filter allows.
+    pub unblock: u64,
+    /// FUTEX_WAKE of a worker.
+    pub wake: u64,
+    /// FUTEX_WAIT for the sentry.
+    pub wait: u64,
+    /// rt_sigreturn.
+    pub sigreturn: u64,
+}
+
+/// The stub's code.
+pub fn code() -> Code {
+    let start = &raw const bulkhead_stub_begin as u64;
+    let offset = |symbol: *const u8| symbol as u64 - start;
+    let length = offset(&raw const bulkhead_stub_end) as usize;
+    Code {
+        // SAFETY: the two symbols bound one contiguous section of this program's text, which is never written.
+        bytes: unsafe { std::slice::from_raw_parts(&raw const bulkhead_stub_begin, length) },
+        template: offset(&raw const bulkhead_stub_template),
+        handler: offset(&raw const bulkhead_stub_handler),
+        unblock: offset(&raw const bulkhead_stub_unblock),
+        wake: offset(&raw const bulkhead_stub_wake),
+        wait: offset(&raw const bulkhead_stub_wait),
+        sigreturn: offset(&raw const bulkhead_stub_return),
+    }
+}

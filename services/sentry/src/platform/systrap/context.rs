@@ -1,0 +1,279 @@
+//! Guest threads.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::Ordering::{Acquire, Relaxed, Release, SeqCst},
+    },
+    task::Poll,
+};
+
+use bulkhead_ipc::Errno;
+
+use super::{
+    frame::Frame,
+    layout::*,
+    record::{Record, process_time},
+    space::Space,
+    stub::Shared,
+};
+use crate::{
+    executor::{futex_wake, now},
+    platform::{Event, Registers},
+};
+
+/// One guest thread's CPU state, on its host thread. Dropping it parks the host thread.
+pub struct Context {
+    space: Arc<Space>,
+    slot: usize,
+    /// Until the host thread has stopped for the first time there is no frame: what shall be in it is kept here.
+    starting: Option<Box<Starting>>,
+    /// The next event, known at resume: it was interrupted while it was stopped.
+    at_once: Option<Registers>,
+}
+
+struct Starting {
+    registers: Registers,
+    state: Vec<u8>,
+}
+
+impl Context {
+    pub(super) fn new(space: &Arc<Space>, cpu: usize) -> Result<Context, Errno> {
+        let shared = &space.shared;
+        let slot = space.stub.take_thread(shared)?;
+        let record = shared.records.get(slot);
+        record.generation.fetch_add(1, SeqCst);
+        record.interrupt.store(false, SeqCst);
+        record.interrupted_at.store(0, Relaxed);
+        record.ran.store(0, Relaxed);
+        record.process_base.store(process_time(space.stub.pid), Relaxed);
+        shared.move_home(slot, cpu.min(shared.cpus.len() - 1));
+        let state = shared.form.initial();
+        let starting = if record.fresh.load(Acquire) {
+            Some(Box::new(Starting { registers: Registers::default(), state }))
+        } else {
+            let frame = Frame { regions: &shared.regions, form: &shared.form, slot };
+            frame.clean();
+            frame.set_extended_state(&state);
+            None
+        };
+        Ok(Context { space: space.clone(), slot, starting, at_once: None })
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.space.shared
+    }
+    fn record(&self) -> &Record {
+        self.shared().records.get(self.slot)
+    }
+    fn control(&self) -> &Control {
+        self.shared().regions.control(self.slot)
+    }
+    fn frame(&self) -> Frame<'_> {
+        Frame { regions: &self.shared().regions, form: &self.shared().form, slot: self.slot }
+    }
+
+    /// Lets the guest run with these registers. Then [`Context::poll_event`] tells when it stops.
+    pub fn resume(&mut self, registers: &Registers) {
+        let record = self.record();
+        record.since.store(now(), Relaxed);
+        // Said first, looked second; an interrupter does it the other way round, so one of the two sees the other.
+        record.running.store(true, SeqCst);
+        self.shared().running[record.home.load(Relaxed)].fetch_add(1, Relaxed);
+        if record.interrupt.swap(false, SeqCst) {
+            self.stopped();
+            self.at_once = Some(*registers);
+            return;
+        }
+        match &mut self.starting {
+            Some(starting) => starting.registers = *registers,
+            None => {
+                self.frame().set_registers(registers);
+                self.release();
+            }
+        }
+    }
+
+    /// Sets the host thread free.
+    fn release(&self) {
+        let control = self.control();
+        if control.state.swap(RUNNING, SeqCst) == SLEEPING {
+            futex_wake(&control.state);
+        }
+        // Who wished to interrupt it before the swap saw a stopped thread, and left the signal to us.
+        if self.record().interrupt.load(SeqCst) {
+            signal(self.record());
+        }
+    }
+
+    /// Notes that it does not run.
+    fn stopped(&self) {
+        let record = self.record();
+        let since = record.since.load(Relaxed);
+        record.ran.fetch_add(now().saturating_sub(since), Release);
+        record.interrupted_at.store(0, Relaxed);
+        if record.running.swap(false, SeqCst) {
+            self.shared().running[record.home.load(Relaxed)].fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// `Ready` once after each `resume`, with `registers` filled in. On `Pending`, `cx`'s waker is called when it stops.
+    pub fn poll_event(&mut self, cx: &mut std::task::Context<'_>, registers: &mut Registers) -> Poll<Event> {
+        if let Some(kept) = self.at_once.take() {
+            *registers = kept;
+            return Poll::Ready(Event::Interrupted);
+        }
+        loop {
+            if let Some(event) = self.look(registers) {
+                return Poll::Ready(event);
+            }
+            let previous = self.record().waker.lock().replace(cx.waker().clone());
+            drop(previous);
+            // It may have stopped before the waker was there.
+            if self.control().state.load(SeqCst) == RUNNING && !self.record().lost.load(SeqCst) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// What happened, if it has stopped for something that its task should know.
+    fn look(&mut self, registers: &mut Registers) -> Option<Event> {
+        if self.record().lost.load(SeqCst) {
+            self.stopped();
+            return Some(Event::Lost);
+        }
+        if self.control().state.load(Acquire) == RUNNING {
+            return None;
+        }
+        if self.record().fresh.load(Relaxed) {
+            self.first_stop();
+            return None;
+        }
+        let event = self.frame().event(self.control().signal.load(Relaxed) as i32);
+        if event == Event::Interrupted && !self.record().interrupt.swap(false, SeqCst) {
+            // Interrupted by somebody whose wish was fulfilled already: on it goes.
+            self.release();
+            return None;
+        }
+        *registers = self.frame().registers();
+        self.stopped();
+        Some(event)
+    }
+
+    /// The host thread has reached the place in the stub's code where all begin.
+    fn first_stop(&mut self) {
+        let expected = self.shared().regions.slot_address(self.slot) + self.shared().form.frame_offset() as u64;
+        let found = self.control().frame.load(Relaxed);
+        if found != expected {
+            tracing::error!(found, expected, "a signal frame is not where this program expects it");
+            self.space.stub.kill();
+        }
+        self.record().fresh.store(false, SeqCst);
+        if let Some(starting) = self.starting.take() {
+            self.frame().clean();
+            self.frame().set_extended_state(&starting.state);
+            self.frame().set_registers(&starting.registers);
+            self.release();
+        }
+    }
+
+    /// Handle to stop it while it runs, for other tasks.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter { shared: self.space.shared.clone(), slot: self.slot, generation: self.record().generation.load(SeqCst) }
+    }
+
+    /// The x87/SSE/AVX state of the stopped thread in XSAVE format, exactly as a Linux signal frame's fpstate has it (with
+    /// fpx_sw_bytes filled in and FP_XSTATE_MAGIC2 behind it).
+    pub fn extended_state(&self) -> Vec<u8> {
+        match &self.starting {
+            Some(starting) => starting.state.clone(),
+            None => self.frame().extended_state(),
+        }
+    }
+
+    /// Sets it; the bytes come from the guest and are checked (EINVAL leaves the state as it was).
+    pub fn set_extended_state(&mut self, state: &[u8]) -> Result<(), Errno> {
+        let state = self.shared().form.checked(state)?;
+        self.put_extended_state(state);
+        Ok(())
+    }
+
+    /// Back to the state of a fresh process (execve).
+    pub fn reset_extended_state(&mut self) {
+        let state = self.shared().form.initial();
+        self.put_extended_state(state);
+    }
+
+    fn put_extended_state(&mut self, state: Vec<u8>) {
+        match &mut self.starting {
+            Some(starting) => starting.state = state,
+            None => self.frame().set_extended_state(&state),
+        }
+    }
+
+    /// CPU time in nanoseconds used by this guest thread since its context was made: (user code).
+    pub fn cpu_time(&self) -> u64 {
+        self.record().cpu_time()
+    }
+
+    /// Host thread id, for diagnostics.
+    pub fn host_tid(&self) -> i32 {
+        self.record().tid.load(Relaxed)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        let record = self.record();
+        record.generation.fetch_add(1, SeqCst);
+        drop(record.waker.lock().take());
+        if record.running.load(SeqCst) {
+            // A starting one never ran; one that runs guest code must not go on.
+            if self.starting.is_none() {
+                signal(record);
+            }
+            self.stopped();
+        }
+        self.space.stub.park(self.shared(), self.slot);
+    }
+}
+
+/// Interrupts the host thread.
+fn signal(record: &Record) {
+    // SAFETY: plain system call. Within the stub's process, so a forged tid reaches only its own threads.
+    unsafe { libc::syscall(libc::SYS_tgkill, record.pid.load(Relaxed), record.tid.load(Relaxed), INTERRUPT) };
+}
+
+/// Stops a running guest thread.
+#[derive(Clone)]
+pub struct Interrupter {
+    shared: Arc<Shared>,
+    slot: usize,
+    generation: u64,
+}
+
+impl Interrupter {
+    /// Makes a running guest thread stop with [`Event::Interrupted`] soon; if it is stopped, its next `resume` comes back with
+    /// `Interrupted` at once (or with another event). Cheap when it is not running guest code.
+    pub fn interrupt(&self) {
+        let record = self.shared.records.get(self.slot);
+        if record.generation.load(SeqCst) != self.generation {
+            return;
+        }
+        record.interrupt.store(true, SeqCst);
+        // A thread that has stopped, but was not looked at yet, needs no signal: its next resume sees the wish.
+        if record.running.load(SeqCst)
+            && !record.fresh.load(SeqCst)
+            && self.shared.regions.control(self.slot).state.load(SeqCst) == RUNNING
+        {
+            let _ = record.interrupted_at.compare_exchange(0, now(), Relaxed, Relaxed);
+            signal(record);
+        }
+    }
+
+    /// As [`Context::cpu_time`], from any thread.
+    pub fn cpu_time(&self) -> u64 {
+        let record = self.shared.records.get(self.slot);
+        if record.generation.load(SeqCst) == self.generation { record.cpu_time() } else { 0 }
+    }
+}
