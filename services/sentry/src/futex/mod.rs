@@ -1,26 +1,16 @@
 //! Futexes: waiting on a word of memory (futex(2)).
+//!
+//! Waiters stand in buckets by the identity of their word ([`FutexKey`]). A waiter looks at the word and enters its bucket under
+//! the bucket's lock, and a waker takes waiters out under it: whoever changes the word and then wakes finds every waiter that saw
+//! the old value. Buckets are locked in ascending order; under their locks only guest memory is touched.
 
-use bulkhead_ipc::Errno;
+mod pi;
+mod table;
+mod wake_op;
 
-use crate::{abi::UserAddress, memory::AddressSpace};
+pub use pi::Locked;
+pub use table::{FutexTable, Waiting};
+pub use wake_op::WakeOp;
 
-/// All waiters of the sandbox, by the identity of their word. Held as `Kernel.futexes`.
-#[derive(Default)]
-pub struct FutexTable {}
-
-impl FutexTable {
-    /// Nobody waits.
-    pub fn new() -> FutexTable {
-        FutexTable {}
-    }
-    /// Wakes up to `count` waiters on a word, shared or private (CLONE_CHILD_CLEARTID, robust lists); how many.
-    pub fn wake(&self, memory: &AddressSpace, address: UserAddress, count: u32) -> Result<u32, Errno> {
-        let _ = (memory, address, count);
-        todo!()
-    }
-    /// For the robust list of an exiting thread: if the word's owner is `tid`, marks it FUTEX_OWNER_DIED and wakes a waiter.
-    pub fn owner_died(&self, memory: &AddressSpace, address: UserAddress, tid: i32, pi: bool) -> Result<(), Errno> {
-        let _ = (memory, address, tid, pi);
-        todo!()
-    }
-}
+/// FUTEX_BITSET_MATCH_ANY.
+pub const ANY: u32 = u32::MAX;

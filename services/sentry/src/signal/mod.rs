@@ -39,10 +39,11 @@ mod wait;
 
 pub use actions::SignalActions;
 pub use deliver::{Disposition, deliver, raise, raise_fault};
+pub(crate) use frame::{RawStack, leave_handler};
 pub use info::{RawInfo, SignalInfo};
 pub use restart::RestartBlock;
-pub(crate) use send::{await_signals, discard, discard_timer, restore_mask, send_timer, set_mask, take};
 pub use send::{pending, queue_to_process, queue_to_task, send_from_outside};
+pub(crate) use send::{await_signals, discard, discard_timer, recalculate, restore_mask, send_timer, set_mask, take};
 pub use set::{FIRST_REAL_TIME, HIGHEST, SignalSet, checked};
 pub use state::{AlternateStack, GroupState, ProcessSignals, TaskSignals};
 pub use stop::stopped;

@@ -37,12 +37,8 @@ impl PendingQueue {
         self.set
     }
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.queue.len()
-    }
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
     }
     /// Adds one; false when it is a standard signal that waits already (and so merges with it).
     pub fn push(&mut self, pending: Pending) -> bool {
@@ -70,19 +66,15 @@ impl PendingQueue {
         }
         Some(taken)
     }
-    /// Drops every instance of the given signals.
-    pub fn discard(&mut self, signals: SignalSet) {
+    /// Takes every instance of the given signals out.
+    pub fn discard(&mut self, signals: SignalSet) -> Vec<Pending> {
         if self.set.and(signals).is_empty() {
-            return;
+            return Vec::new();
         }
-        self.queue.retain(|p| {
-            let drop = signals.contains(p.info.signal);
-            if drop && let Some(timer) = &p.timer {
-                timer.signal_taken();
-            }
-            !drop
-        });
         self.set = self.set.minus(signals);
+        let (dropped, kept) = self.queue.drain(..).partition(|p| signals.contains(p.info.signal));
+        self.queue = kept;
+        Vec::from_iter::<VecDeque<Pending>>(dropped)
     }
     /// Drops what a deleted timer sent.
     pub fn discard_timer(&mut self, timer: &Arc<PosixTimer>) {
@@ -128,8 +120,8 @@ mod tests {
         let mut queue = PendingQueue::new();
         queue.push(sent(libc::SIGTSTP, 0));
         queue.push(sent(libc::SIGCONT, 0));
-        queue.discard(SignalSet::STOPPING);
+        assert_eq!(queue.discard(SignalSet::STOPPING).len(), 1);
         assert_eq!(queue.set(), SignalSet::EMPTY.with(libc::SIGCONT));
-        assert_eq!(queue.len(), 1);
+        assert_eq!(queue.count(), 1);
     }
 }

@@ -12,7 +12,6 @@ use super::{
     state::GroupState,
 };
 use crate::{
-    executor::Readiness,
     task::{Process, Task},
     time::posix::PosixTimer,
 };
@@ -89,12 +88,16 @@ pub(crate) fn discard_timer(process: &Process, timer: &Arc<PosixTimer>) {
 
 /// Drops waiting signals from all queues of the process (their action became "ignore").
 pub(crate) fn discard(process: &Process, signals: SignalSet) {
-    process.signals.pending.lock().discard(signals);
+    let mut dropped = process.signals.pending.lock().discard(signals);
     process.with_threads(|threads| {
         for task in threads {
-            task.signals.state.lock().pending.discard(signals);
+            dropped.append(&mut task.signals.state.lock().pending.discard(signals));
         }
     });
+    // Not under a lock: a timer looks at the CPU time of tasks.
+    for timer in dropped.into_iter().filter_map(|pending| pending.timer) {
+        timer.signal_taken();
+    }
 }
 
 /// Computes anew whether there is something to do for `deliver`.
@@ -204,28 +207,21 @@ fn enqueue(process: &Process, pending: Pending, target: Target<'_>) -> Result<()
     // A standard signal waits once at most, and a timer has one place of its own.
     let counts = pending.info.signal >= FIRST_REAL_TIME && timer.is_none();
     let push = |queue: &mut PendingQueue| {
-        if counts && queue.len() as u64 >= limit {
-            return Err(Errno::EAGAIN);
-        }
-        if !queue.push(pending)
-            && let Some(timer) = timer
-        {
-            timer.signal_taken();
-        }
-        Ok(())
+        if counts && queue.count() as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(queue.push(pending)) }
     };
-    match target {
-        Target::Thread(task) => push(&mut task.signals.state.lock().pending),
-        Target::Process => push(&mut process.signals.pending.lock()),
+    let added = match target {
+        Target::Thread(task) => push(&mut task.signals.state.lock().pending)?,
+        Target::Process => push(&mut process.signals.pending.lock())?,
+    };
+    if let Some(timer) = timer.filter(|_| !added) {
+        timer.signal_taken();
     }
+    Ok(())
 }
 
 /// Wakes who is to take `signal`, which is in the queue already.
 fn wake_taker(process: &Process, signal: i32, target: Target<'_>) {
-    match target {
-        Target::Thread(task) => task.signals.arrival.wake(Readiness::IN),
-        Target::Process => process.signals.wake_arrival(),
-    }
+    process.signals.wake_arrival();
     let taker = process.with_threads(|threads| {
         threads
             .iter()

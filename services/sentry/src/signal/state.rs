@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{actions::SignalActions, pending::PendingQueue, restart::RestartBlock, set::SignalSet};
+use super::{actions::SignalActions, info::SignalInfo, pending::PendingQueue, restart::RestartBlock, set::SignalSet};
 use crate::{
     executor::{Readiness, WaitQueue},
     platform::{Fault, Interrupter},
@@ -48,6 +48,8 @@ pub(super) struct TaskState {
     pub pending: PendingQueue,
     pub alternate_stack: AlternateStack,
     pub restart: Option<RestartBlock>,
+    /// A signal that is taken before all others, whatever the mask says (a fault).
+    pub forced: Option<SignalInfo>,
     /// The last fault, for the frame's trapno, err and cr2.
     pub fault: Fault,
     pub waker: Option<Waker>,
@@ -64,8 +66,6 @@ pub struct TaskSignals {
     /// User time of contexts that this thread had before (execve makes a new one).
     earlier_user_time: AtomicU64,
     pub(super) state: Mutex<TaskState>,
-    /// Woken when a signal arrives for this thread alone (signalfd).
-    pub(crate) arrival: Arc<WaitQueue>,
 }
 
 impl Default for TaskSignals {
@@ -89,11 +89,11 @@ impl TaskSignals {
                 pending: PendingQueue::new(),
                 alternate_stack: AlternateStack::default(),
                 restart: None,
+                forced: None,
                 fault: Fault::default(),
                 waker: None,
                 interrupter: None,
             }),
-            arrival: Arc::new(WaitQueue::new()),
         }
     }
 
@@ -204,7 +204,7 @@ impl TaskSignals {
     }
     /// How many wait in this thread's queue.
     pub fn pending_count(&self) -> usize {
-        self.state.lock().pending.len()
+        self.state.lock().pending.count()
     }
     /// sigaltstack(2).
     pub fn alternate_stack(&self) -> AlternateStack {
@@ -260,7 +260,7 @@ pub struct ProcessSignals {
     actions: Mutex<Arc<SignalActions>>,
     pub(super) pending: Mutex<PendingQueue>,
     pub(super) state: Mutex<ProcessState>,
-    /// Woken when a signal arrives (signalfd).
+    /// Woken when a signal arrives (signalfd). A process and its descendants share it, as they do with the files that wait on it.
     pub(crate) arrival: Arc<WaitQueue>,
     /// pid 1: signals whose action is the default do nothing to it.
     pub(super) protected: bool,
@@ -287,7 +287,8 @@ impl ProcessSignals {
     /// For fork: a copy of the actions, or the same (CLONE_SIGHAND); nothing waits.
     pub fn fork(&self, share_actions: bool) -> ProcessSignals {
         let actions = self.actions();
-        ProcessSignals::new(if share_actions { actions } else { Arc::new(actions.fork()) }, false)
+        let actions = if share_actions { actions } else { Arc::new(actions.fork()) };
+        ProcessSignals { arrival: self.arrival.clone(), ..ProcessSignals::new(actions, false) }
     }
 
     /// For execve: handled signals go back to the default, the table is this process's own.
@@ -306,7 +307,7 @@ impl ProcessSignals {
     }
     /// How many wait in the shared queue.
     pub fn pending_count(&self) -> usize {
-        self.pending.lock().len()
+        self.pending.lock().count()
     }
     /// Whether it runs, stops or ends.
     pub fn group_state(&self) -> GroupState {

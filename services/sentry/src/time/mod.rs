@@ -1,6 +1,12 @@
-//! Time: clocks, interval timers, POSIX timers.
+//! Time: clocks, interval timers, POSIX timers. Times are nanoseconds in `u64`; what does not fit saturates.
 
+mod clock;
 pub mod posix;
 mod process;
+mod schedule;
+mod values;
 
-pub use process::ProcessTimers;
+pub use clock::{Clock, CpuKind};
+pub use process::{IntervalKind, ProcessTimers};
+pub use schedule::Schedule;
+pub use values::{RawItimerSpec, RawItimerVal, RawTimespec, RawTimeval, SECOND, read_timespec, read_timeval};
