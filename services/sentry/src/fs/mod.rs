@@ -6,10 +6,13 @@
 //! Invariants: no call into another service is made while an fd table is locked; an [`OpenFile`] is released by the call that
 //! drops its last reference; data never goes through vfs.
 
+mod anonymous;
 pub mod buffers;
 pub mod context;
 pub mod device;
 pub mod directory;
+pub mod epoll;
+pub mod eventfd;
 pub mod host;
 pub mod host_io;
 pub mod io;
@@ -22,9 +25,11 @@ pub mod path;
 pub mod path_file;
 pub mod pipe;
 pub mod regular;
+pub mod signalfd;
 pub mod special;
 pub mod splice;
 pub mod table;
+pub mod timerfd;
 pub mod vfs;
 
 use std::{any::Any, sync::Arc};

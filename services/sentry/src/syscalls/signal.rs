@@ -12,7 +12,7 @@ use crate::{
         self, RawInfo, RawStack, RestartBlock, SignalInfo, SignalSet,
         actions::{ActionFlags, SignalAction},
     },
-    task::{Process, Task, Thread, capability},
+    task::{PidFd, Process, Task, Thread, capability},
     time::read_timespec,
 };
 
@@ -387,5 +387,34 @@ pub fn rt_tgsigqueueinfo(thread: &mut Thread, arguments: Arguments) -> SysResult
     if signal != 0 {
         signal::queue_to_task(&target, info)?;
     }
+    Ok(0)
+}
+
+/// pidfd_send_signal(2).
+pub fn pidfd_send_signal(thread: &mut Thread, arguments: Arguments) -> SysResult {
+    let signal = arguments.int(1);
+    if arguments.uint(3) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = thread.files().get(arguments.fd(0))?;
+    let process = file.downcast::<PidFd>().ok_or(Errno::EBADF)?.process.clone();
+    let info = match arguments.address(2) {
+        UserAddress::NULL => {
+            let (pid, uid) = sender(thread);
+            SignalInfo::user(signal, pid, uid)
+        }
+        address => {
+            let to_self = Arc::ptr_eq(&process, &thread.process);
+            let raw: RawInfo = thread.memory().read_value(address)?;
+            if raw.signal != signal {
+                return Err(Errno::EINVAL);
+            }
+            read_info(thread, address, signal, to_self)?
+        }
+    };
+    if process.leader().is_none() {
+        return Err(Errno::ESRCH);
+    }
+    signal_process(thread, &process, signal_or_zero(signal)?, info)?;
     Ok(0)
 }

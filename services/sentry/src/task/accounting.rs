@@ -116,6 +116,15 @@ impl Task {
     }
 }
 
+thread_local! {
+    static CURRENT: std::cell::Cell<Option<i32>> = const { std::cell::Cell::new(None) };
+}
+
+/// The thread whose system call this worker is polling now: for files whose contents depend on who reads (signalfd).
+pub(crate) fn current_tid() -> Option<i32> {
+    CURRENT.get()
+}
+
 struct Metered<'a, F> {
     task: &'a Task,
     future: Pin<&'a mut F>,
@@ -127,7 +136,9 @@ impl<F: Future> Future for Metered<'_, F> {
         let cpu = &self.task.cpu;
         cpu.set_state(RunState::Running);
         let start = executor::now();
+        CURRENT.set(Some(self.task.tid()));
         let result = self.future.as_mut().poll(cx);
+        CURRENT.set(None);
         cpu.system.fetch_add(executor::now().saturating_sub(start), Ordering::Relaxed);
         if result.is_pending() {
             cpu.set_state(RunState::Sleeping);

@@ -34,6 +34,7 @@ use std::sync::{
 
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use accounting::current_tid;
 pub use accounting::{CpuAlarm, CpuTimes, CpuWatch, RunState, TaskCpu};
 pub use credentials::{Credentials, capability};
 pub(crate) use exit::INIT;
