@@ -287,7 +287,7 @@ struct RawTimex {
     tolerance: i64,
     time: RawTimeval,
     tick: i64,
-    pps: [i64; 3],
+    pps: [i64; 2],
     pps_shift: i32,
     pad3: u32,
     pps_counts: [i64; 5],
