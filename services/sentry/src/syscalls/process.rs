@@ -228,6 +228,22 @@ pub fn pidfd_open(thread: &mut Thread, arguments: Arguments) -> SysResult {
     thread.files().install(file, true, 0, limit).map(|fd| fd.0 as u64)
 }
 
+/// pidfd_getfd(2): a duplicate of another process's descriptor, for those who may look into it.
+pub fn pidfd_getfd(thread: &mut Thread, arguments: Arguments) -> SysResult {
+    if arguments.uint(2) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let files = thread.files();
+    let pidfd = files.get(arguments.fd(0))?;
+    let process = &pidfd.downcast::<PidFd>().ok_or(Errno::EBADF)?.process;
+    let task = process.leader().ok_or(Errno::ESRCH)?;
+    if !Arc::ptr_eq(process, &thread.process) && !thread.credentials().may_inspect(&task.credentials()) {
+        return Err(Errno::EPERM);
+    }
+    let file = task.files().get(arguments.fd(1))?;
+    files.install(file, true, 0, thread.limit(libc::RLIMIT_NOFILE).0).map(|fd| fd.0 as u64)
+}
+
 /// unshare(2): the fd table and the fs context; namespaces there are none to make.
 pub fn unshare(thread: &mut Thread, arguments: Arguments) -> SysResult {
     use CloneFlags as F;

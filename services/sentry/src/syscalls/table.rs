@@ -438,7 +438,7 @@ table! {
     435 clone3                     partial async crate::syscalls::process::clone3, "as clone; set_tid: EPERM without CAP_CHECKPOINT_RESTORE, EINVAL with it";
     436 close_range                complete sync  crate::syscalls::fd::close_range, "";
     437 openat2                    partial  async crate::syscalls::open::openat2, "RESOLVE_BENEATH confines escapes by links instead of refusing them; RESOLVE_NO_XDEV looks at the two ends only; RESOLVE_CACHED is always EAGAIN";
-    438 pidfd_getfd                absent none Errno::ENOSYS, "later";
+    438 pidfd_getfd                complete sync crate::syscalls::process::pidfd_getfd, "";
     439 faccessat2                 complete sync  crate::syscalls::stat::faccessat2, "";
     440 process_madvise            absent none Errno::ENOSYS, "";
     441 epoll_pwait2               complete async crate::syscalls::epoll::epoll_pwait2, "";

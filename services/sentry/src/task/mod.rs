@@ -11,6 +11,9 @@
 //!   `task.signals.kick()`; the task looks at its state after it has said that it will run guest code, so nothing is lost.
 //! - Lock order: pid table, process (threads, limits, signals), task. Nothing that holds a lock of a process or task calls
 //!   into the pid table; nothing sends a signal while it holds the pid table.
+//!
+//! What /proc reads: [`PidTable::processes`], [`Process::threads`], [`PidTable::relations`], [`PidTable::ended`] (of a zombie),
+//! [`TaskCpu::state`] (R, S, T, Z), [`Task::cpu_times`], [`Process::cpu_times`], [`Process::children_cpu_times`] and `started`.
 
 mod accounting;
 pub(crate) mod clone;
