@@ -204,6 +204,68 @@ mod tests {
         assert_eq!(owner_to_become(&file, &Credentials { no_new_privileges: true, ..user }), (None, None));
     }
 
+    fn program(path: &str) -> (MappableFile, elf::Program) {
+        let file = std::fs::File::open(path).unwrap();
+        let name = Arc::new(|| b"/file".to_vec());
+        let source = MappableFile { fd: Arc::new(file.into()), writable: false, device: 0, inode: 0, name };
+        let program = elf::Program::read(|offset, into| read_at(&source, offset, into)).unwrap();
+        (source, program)
+    }
+
+    #[test]
+    fn a_real_program_lies_in_memory_as_its_file_says() {
+        let (source, header) = program("/proc/self/exe");
+        let linker = program(std::str::from_utf8(header.interpreter.as_ref().unwrap()).unwrap());
+        let memory = AddressSpace::for_tests();
+        let end = memory.guest_end();
+        let vdso = crate::platform::Vdso { data_start: end, code_start: end, code_end: end };
+        let places = image::Places::choose(end, vdso, 8 << 20, true);
+        memory.set_mmap_top(places.mmap_top);
+        memory.gather();
+        let arguments = [b"program".to_vec(), b"-x".to_vec()];
+        let environment = [b"A=1".to_vec()];
+        let strings = stack::Strings { path: b"/bin/program", arguments: &arguments, environment: &environment };
+        stack::map(&memory, &strings, places.stack_top, false, &Limits::UNLIMITED).unwrap();
+        let image = image::map(&memory, &source, &header, Some(&linker), &places, &Limits::UNLIMITED).unwrap();
+        let identity = stack::Identity::after(&Credentials::default(), None, None);
+        let pointer = stack::fill(&memory, &strings, &places, &image, &identity, 0).unwrap();
+        memory.finish().unwrap();
+
+        let word = |at: u64| memory.read_value::<u64>(crate::abi::UserAddress(at)).unwrap();
+        let string = |at: u64| memory.read_string(crate::abi::UserAddress(at), 100).unwrap();
+        // Code at the entry points, seen through the stub's page tables too; zeros behind the data.
+        for (source, header, at) in [(&source, &header, image.program_entry), (&linker.0, &linker.1, image.entry)] {
+            let segment = header.segments.iter().find(|s| (s.address..s.address + s.file_size).contains(&header.entry)).unwrap();
+            let mut code = [0; 8];
+            read_at(source, header.entry - segment.address + segment.offset, &mut code);
+            assert_eq!(word(at), u64::from_le_bytes(code));
+            assert_eq!(memory.touch(at, None), Ok(code[0]));
+            let bias = at - header.entry;
+            let data = header.segments.iter().rfind(|s| s.memory_size > s.file_size).unwrap();
+            assert_eq!(memory.touch(bias + data.address + data.file_size, None), Ok(0));
+            assert_eq!(memory.touch(bias + data.address + data.memory_size - 1, Some(1)), Ok(1));
+        }
+        assert_eq!(word(image.headers_address) as u32, 6, "the first program header is PT_PHDR");
+
+        assert_eq!((pointer % 16, word(pointer)), (0, 2));
+        assert_eq!((string(word(pointer + 8)), string(word(pointer + 16))), (b"program".to_vec(), b"-x".to_vec()));
+        assert_eq!((word(pointer + 24), string(word(pointer + 32)), word(pointer + 40)), (0, b"A=1".to_vec(), 0));
+        let layout = memory.layout();
+        for (i, (key, value)) in layout.auxiliary.iter().enumerate() {
+            assert_eq!((word(pointer + 48 + i as u64 * 16), word(pointer + 56 + i as u64 * 16)), (*key, *value));
+        }
+        let entry = |key| layout.auxiliary.iter().find(|entry| entry.0 == key).unwrap().1;
+        assert_eq!(string(entry(libc::AT_EXECFN)), b"/bin/program");
+        assert_eq!(string(entry(libc::AT_PLATFORM)), b"x86_64");
+        let mut text = vec![0; (layout.environment.1 - layout.arguments.0) as usize];
+        memory.read(crate::abi::UserAddress(layout.arguments.0), &mut text).unwrap();
+        assert_eq!(text, b"program\0-x\0A=1\0");
+        assert!(memory.set_heap_end(layout.brk_start + 100_000, &Limits::UNLIMITED) > layout.brk_start);
+        let maps = memory.maps();
+        assert!(maps.windows(2).all(|pair| pair[0].end <= pair[1].start));
+        assert!(maps.iter().any(|line| line.name == b"[stack]") && maps.iter().any(|line| line.name == b"[heap]"));
+    }
+
     #[test]
     fn a_task_is_named_after_the_last_component() {
         assert_eq!(short_name(b"/usr/bin/a-rather-long-name"), b"a-rather-long-n");

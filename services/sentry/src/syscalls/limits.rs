@@ -49,6 +49,12 @@ fn change(thread: &Thread, process: &Arc<Process>, resource: u32, new: Limit) ->
     if resource == libc::RLIMIT_CPU && old != (new.soft, new.hard) {
         cpu_limit::watch(process);
     }
+    if resource == libc::RLIMIT_STACK
+        && let Some(leader) = process.leader()
+    {
+        // The stack grows on faults, where no task is at hand to be asked.
+        leader.memory().set_stack_limit(new.soft);
+    }
     Ok(Limit { soft: old.0, hard: old.1 })
 }
 

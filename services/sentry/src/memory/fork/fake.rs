@@ -1,13 +1,16 @@
 //! Page tables as the stub's would be, and guest accesses through them.
 
-use std::{collections::BTreeMap, os::fd::RawFd};
+use std::{collections::BTreeMap, os::fd::RawFd, sync::Arc};
 
 use bulkhead_ipc::Errno;
 use parking_lot::Mutex;
 
 use crate::{
     abi::{PAGE_SIZE, page_down},
-    memory::{AddressSpace, space::Host},
+    memory::{
+        AddressSpace, MemoryFile,
+        space::{Host, State},
+    },
     platform::{Fault, MapOp, Protection},
 };
 
@@ -49,6 +52,13 @@ impl FakeSpace {
 }
 
 impl AddressSpace {
+    /// One without a stub.
+    pub(crate) fn for_tests() -> Arc<AddressSpace> {
+        let memory = MemoryFile::with_span(u64::MAX, 1 << 32).unwrap();
+        let state = State { mmap_top: 0x7000_0000_0000, ..State::default() };
+        AddressSpace::with(Host::Fake(Default::default()), &memory, state)
+    }
+
     fn fake(&self) -> &FakeSpace {
         match &self.host {
             Host::Fake(fake) => fake,
@@ -56,12 +66,12 @@ impl AddressSpace {
         }
     }
 
-    pub(in crate::memory) fn operations(&self) -> usize {
+    pub(crate) fn operations(&self) -> usize {
         *self.fake().operations.lock()
     }
 
     /// One byte as guest code would access it; `None` reads. The signal that it would get.
-    pub(in crate::memory) fn touch(&self, address: u64, store: Option<u8>) -> Result<u8, i32> {
+    pub(crate) fn touch(&self, address: u64, store: Option<u8>) -> Result<u8, i32> {
         for _ in 0..8 {
             let page = self.fake().pages.lock().get(&page_down(address)).copied();
             let needed = if store.is_some() { Protection::WRITE } else { Protection::READ };

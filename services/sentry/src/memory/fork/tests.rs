@@ -9,10 +9,7 @@ use proptest::prelude::*;
 
 use crate::{
     abi::{PAGE_SIZE, UserAddress},
-    memory::{
-        AddressSpace, Advice, AreaFlags, FutexKey, Limits, MapRequest, MappableFile, MemoryFile, Placement, RemapRequest, Source,
-        space::{Host, State},
-    },
+    memory::{AddressSpace, Advice, AreaFlags, FutexKey, Limits, MapRequest, MappableFile, Placement, RemapRequest, Source},
     platform::Protection,
 };
 
@@ -20,9 +17,7 @@ const RW: Protection = Protection::READ.union(Protection::WRITE);
 const BASE: u64 = 0x10_0000;
 
 fn space() -> Arc<AddressSpace> {
-    let memory = MemoryFile::with_span(u64::MAX, 1 << 32).unwrap();
-    let state = State { mmap_top: 0x7000_0000_0000, ..State::default() };
-    AddressSpace::with(Host::Fake(Default::default()), &memory, state)
+    AddressSpace::for_tests()
 }
 
 fn request(placement: Placement, length: u64, flags: AreaFlags) -> MapRequest {
