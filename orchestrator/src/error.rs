@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::supervisor::SANDBOX_FAILED;
+
 /// A failed command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,6 +59,9 @@ pub enum Error {
     /// The supervisor answered with a refusal.
     #[error("{0}")]
     Refused(String),
+    /// A service of the sandbox ended or gave up, in the supervisor's words.
+    #[error("{0}")]
+    SandboxFailed(String),
     /// The supervisor ended without an answer.
     #[error("the supervisor of the sandbox is gone")]
     SupervisorGone,
@@ -105,6 +110,14 @@ pub fn describe(error: &std::io::Error) -> String {
 }
 
 impl Error {
+    /// What the command exits with: runc's 1, unless the sandbox itself failed.
+    pub fn exit_status(&self) -> i32 {
+        match self {
+            Error::SandboxFailed(_) | Error::Service { .. } => SANDBOX_FAILED,
+            _ => 1,
+        }
+    }
+
     /// For `map_err`: a host call on `path`.
     pub fn file<E: Into<std::io::Error>>(doing: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
         let path = path.to_owned();

@@ -136,7 +136,7 @@ pub fn main() -> i32 {
         let context = Context { store, log };
         act(&context, action).inspect_err(|error| context.log.error(&error.to_string()))
     });
-    done.unwrap_or(1)
+    done.unwrap_or_else(|error| error.exit_status())
 }
 
 fn act(context: &Context, action: Action) -> Result<i32> {

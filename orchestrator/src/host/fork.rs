@@ -1,4 +1,6 @@
-//! fork(2) while this process has one thread.
+//! fork(2) while this process has one thread, and what the child should not have of its parent.
+
+use std::os::fd::RawFd;
 
 use nix::unistd::{ForkResult, Pid};
 
@@ -24,5 +26,21 @@ pub fn fork() -> Result<Forked> {
     match unsafe { nix::unistd::fork() }.map_err(Error::host(doing))? {
         ForkResult::Parent { child } => Ok(Forked::Parent(child)),
         ForkResult::Child => Ok(Forked::Child),
+    }
+}
+
+/// Closes the fds beyond stdio that this process inherited from whoever started it, so that a supervisor does not hold its
+/// caller's pipes open. Ours are close-on-exec, as everything in Rust is; what came through exec(2) is not.
+pub fn close_inherited() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<RawFd> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|&fd| fd > 2) {
+        // SAFETY: asks for the flags of a number; the fd is closed only if nothing in this process owns it (see above).
+        unsafe {
+            let flags = libc::fcntl(fd, libc::F_GETFD);
+            if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
+                libc::close(fd);
+            }
+        }
     }
 }

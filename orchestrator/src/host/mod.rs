@@ -5,6 +5,6 @@ mod fork;
 mod mount_tree;
 mod spawn;
 
-pub use fork::{Forked, fork};
+pub use fork::{Forked, close_inherited, fork};
 pub use mount_tree::open_mount_tree;
 pub use spawn::{IdMap, Launch, ServiceProcess};

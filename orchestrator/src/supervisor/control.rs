@@ -32,6 +32,8 @@ pub enum Answer {
     Done,
     /// It is not, and why.
     Refused(String),
+    /// It is not, because a service ended or gave up, and the sandbox with it.
+    Failed(String),
 }
 
 /// Bytes of a request or answer at most.
@@ -53,7 +55,16 @@ pub fn answer(channel: &Channel, answer: &Answer) {
 
 /// Answers that it cannot be.
 pub fn refuse(channel: &Channel, why: &str) {
-    answer(channel, &Answer::Refused(why.chars().take(MAX_BYTES / 8).collect()));
+    answer(channel, &Answer::Refused(shortened(why)));
+}
+
+/// Answers that the sandbox has failed.
+pub fn fail(channel: &Channel, why: &str) {
+    answer(channel, &Answer::Failed(shortened(why)));
+}
+
+fn shortened(why: &str) -> String {
+    why.chars().take(MAX_BYTES / 8).collect()
 }
 
 /// A supervisor as a command sees it.
@@ -117,6 +128,7 @@ impl Supervisor {
         match serde_json::from_slice(&message).map_err(Error::ipc("understand the supervisor"))? {
             Answer::Done => Ok(()),
             Answer::Refused(why) => Err(Error::Refused(why)),
+            Answer::Failed(why) => Err(Error::SandboxFailed(why)),
         }
     }
 }

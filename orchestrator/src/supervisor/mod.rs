@@ -28,7 +28,7 @@ use nix::{
 
 use crate::{
     error::{Error, Result},
-    host::{Forked, fork},
+    host::{Forked, close_inherited, fork},
     id::ContainerId,
     log::Log,
     oci::Plan,
@@ -107,14 +107,18 @@ pub fn start(order: &Order<'_>) -> Result<(Pid, Supervisor)> {
 fn supervise(order: &Order<'_>, owner: Channel) -> i32 {
     // A session of its own: the terminal's signals go to the command that waits, which forwards them.
     let _ = nix::unistd::setsid();
+    close_inherited();
     let signals: SigSet = FORWARDED.into_iter().collect();
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None);
     let mut booted = match boot::boot(order, &signals) {
         Ok(booted) => booted,
         Err(error) => {
-            control::refuse(&owner, &error.to_string());
+            match error {
+                Error::Service { .. } => control::fail(&owner, &error.to_string()),
+                _ => control::refuse(&owner, &error.to_string()),
+            }
             let _ = order.store.remove(order.id);
-            return 1;
+            return error.exit_status();
         }
     };
     if order.custody == Custody::Detached {
@@ -130,7 +134,10 @@ fn supervise(order: &Order<'_>, owner: Channel) -> i32 {
         End::Container { status } => *status,
         End::NotStarted { .. } | End::Abandoned => 1,
         End::Service { service, cause } => {
-            order.log.error(&Error::Service { service, cause: cause.clone() }.to_string());
+            // Otherwise the command that waits for the start says it.
+            if !watched.is_awaited() {
+                order.log.error(&Error::Service { service, cause: cause.clone() }.to_string());
+            }
             SANDBOX_FAILED
         }
     };

@@ -72,12 +72,17 @@ pub struct Watched {
 }
 
 impl Watched {
+    /// Whether a command waits for the program to start.
+    pub fn is_awaited(&self) -> bool {
+        self.starter.is_some()
+    }
+
     /// Tells the command that waits for the start, if one does, that there will be none.
     pub fn answer(&self) {
         let Some(starter) = &self.starter else { return };
         match &self.end {
             End::NotStarted { why } => control::refuse(starter, why),
-            End::Service { service, cause } => control::refuse(starter, &format!("{service}: {cause}")),
+            End::Service { service, cause } => control::fail(starter, &format!("{service}: {cause}")),
             // It ran and ended before we came to say so.
             End::Container { .. } => control::answer(starter, &Answer::Done),
             End::Abandoned => {}
