@@ -59,9 +59,11 @@ pub fn shorten(iovecs: &mut [libc::iovec], mut limit: usize) -> usize {
 /// fstat(2).
 pub fn stat(fd: RawFd) -> Result<libc::stat, Errno> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // The C library would ask by an (empty) path, which the policy does not allow; on this architecture the kernel's structure
+    // is the library's.
     // SAFETY: `stat` has room for the structure, and all zeros is a valid one.
     unsafe {
-        check_int(libc::fstat(fd, stat.as_mut_ptr()))?;
+        check(libc::syscall(libc::SYS_fstat, fd, stat.as_mut_ptr()) as isize)?;
         Ok(stat.assume_init())
     }
 }

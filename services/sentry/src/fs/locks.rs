@@ -4,7 +4,7 @@
 //! any number of that inode; a description's locks go with the description.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -14,7 +14,14 @@ use bulkhead_ipc::{
 };
 use parking_lot::Mutex;
 
-use super::{Location, OpenFile, directory::DirectoryFile, pipe::PipeFile, regular::RegularFile, vfs, vfs::NodeHandle};
+use super::{
+    Location, OpenFile,
+    directory::DirectoryFile,
+    pipe::PipeFile,
+    regular::RegularFile,
+    vfs,
+    vfs::{NodeHandle, VfsClient},
+};
 use crate::{
     executor::{Readiness, WaitQueue, wait_for},
     task::Task,
@@ -26,8 +33,8 @@ type Inode = (u64, u64);
 /// What this sentry knows of locks.
 #[derive(Default)]
 pub(super) struct LockBook {
-    /// Processes (by owner number) that may hold record locks on an inode.
-    held: Mutex<HashSet<(u64, Inode)>>,
+    /// Processes (by owner number) that may hold record locks on an inode, and a node of it.
+    held: Mutex<HashMap<(u64, Inode), Arc<NodeHandle>>>,
     /// Those who wait.
     waiting: Mutex<HashMap<Inode, Arc<WaitQueue>>>,
 }
@@ -73,7 +80,7 @@ pub async fn set(task: &Task, file: &OpenFile, lock: Lock, wait: bool) -> Result
     if lock.owner == file.id {
         file.locked.store(true, Ordering::Relaxed);
     } else if lock.kind != LockKind::Unlock {
-        client.locks.held.lock().insert((lock.owner, inode));
+        client.locks.held.lock().insert((lock.owner, inode), handle.clone());
     }
     match client.order(&request) {
         Err(Errno::EAGAIN) if wait => {
@@ -106,8 +113,19 @@ pub fn get(file: &OpenFile, lock: Lock) -> Result<Option<Lock>, Errno> {
 pub(super) fn closed_by(owner: u64, file: &OpenFile) {
     let Ok((handle, inode)) = lockable(file) else { return };
     let client = handle.client();
-    if client.locks.held.lock().remove(&(owner, inode)) {
+    let held = client.locks.held.lock().remove(&(owner, inode));
+    if held.is_some() {
         drop_all(handle, LockFamily::Record, owner);
+        client.locks.wake(inode);
+    }
+}
+
+/// A process has ended: all its record locks go, whoever else still uses its fd table.
+pub fn process_ended(client: &VfsClient, pid: i32) {
+    let owner = pid as u64;
+    let held: Vec<_> = client.locks.held.lock().extract_if(|key, _| key.0 == owner).collect();
+    for ((_, inode), handle) in held {
+        drop_all(&handle, LockFamily::Record, owner);
         client.locks.wake(inode);
     }
 }

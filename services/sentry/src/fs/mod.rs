@@ -31,6 +31,7 @@ pub mod splice;
 pub mod table;
 pub mod timerfd;
 pub mod vfs;
+mod walk;
 
 use std::{any::Any, sync::Arc};
 

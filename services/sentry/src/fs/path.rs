@@ -15,15 +15,15 @@ use bulkhead_ipc::{
 use super::{
     Location, OpenFile,
     special::{EXECUTE, Link, SpecialPlace, permit},
-    vfs::unexpected,
+    vfs::{NodeHandle, unexpected},
+    walk::{self, Ending, Ground, Lead},
 };
 use crate::{abi::FdNumber, task::Thread};
 
 /// Links followed in one walk, after which it is a loop.
 pub const MAX_LINKS: u32 = 40;
 
-/// PATH_MAX, with the NUL.
-pub const PATH_MAX: usize = 4096;
+pub use super::walk::PATH_MAX;
 
 /// Where a path led so far.
 #[derive(Clone)]
@@ -80,6 +80,68 @@ pub fn directory(thread: &Thread, fd: FdNumber) -> Result<Location, Errno> {
         return Ok(thread.fs().directory.read().clone());
     }
     thread.files().get(fd)?.location.clone().ok_or(Errno::ENOTDIR)
+}
+
+fn count_link(links: &mut u32) -> Result<(), Errno> {
+    *links += 1;
+    if *links > MAX_LINKS { Err(Errno::ELOOP) } else { Ok(()) }
+}
+
+/// Where a magic link leads outside special file systems.
+enum Away {
+    Vfs(Arc<NodeHandle>),
+    File(Arc<OpenFile>),
+}
+
+/// Special file systems as the ground of a walk.
+struct Special<'t> {
+    thread: &'t Thread,
+    no_magic_links: bool,
+}
+
+impl Special<'_> {
+    fn magic(&self, location: &Location) -> Lead<Arc<SpecialPlace>, Away> {
+        match location {
+            Location::Vfs(handle) => Lead::Outside(Away::Vfs(handle.clone())),
+            Location::Special(place) => Lead::Place(place.clone()),
+        }
+    }
+}
+
+impl Ground for Special<'_> {
+    type Place = Arc<SpecialPlace>;
+    type Outside = Away;
+
+    fn search(&self, place: &Arc<SpecialPlace>) -> Result<(), Errno> {
+        let attributes = place.attributes(self.thread)?;
+        if attributes.mode & libc::S_IFMT != libc::S_IFDIR {
+            return Err(Errno::ENOTDIR);
+        }
+        permit(&self.thread.credentials(), &attributes, EXECUTE)
+    }
+    fn is_directory(&self, place: &Arc<SpecialPlace>) -> Result<bool, Errno> {
+        place.is_directory(self.thread)
+    }
+    fn is_link(&self, place: &Arc<SpecialPlace>) -> Result<bool, Errno> {
+        Ok(place.node.mode(self.thread)? & libc::S_IFMT == libc::S_IFLNK)
+    }
+    fn parent(&self, place: &Arc<SpecialPlace>) -> Option<Arc<SpecialPlace>> {
+        place.parent.clone()
+    }
+    fn child(&self, place: &Arc<SpecialPlace>, name: &[u8]) -> Result<Arc<SpecialPlace>, Errno> {
+        place.child(self.thread, name)
+    }
+    fn follow(&self, place: &Arc<SpecialPlace>) -> Result<Lead<Arc<SpecialPlace>, Away>, Errno> {
+        match place.node.follow(self.thread)? {
+            Link::Text(text) => Ok(Lead::Text(text)),
+            _ if self.no_magic_links => Err(Errno::ELOOP),
+            Link::Place(location) => Ok(self.magic(&location)),
+            Link::File(file) => Ok(match &file.location {
+                Some(location) => self.magic(location),
+                None => Lead::Outside(Away::File(file)),
+            }),
+        }
+    }
 }
 
 impl<'t> Walk<'t> {
@@ -146,101 +208,32 @@ impl<'t> Walk<'t> {
 
     /// Goes on where a walk left vfs.
     fn enter(&mut self, foreign: &Foreign, follow: bool) -> Result<Target, Errno> {
-        self.count_link()?;
+        count_link(&mut self.links)?;
         let root = SpecialPlace::enter(self.thread, foreign)?;
         self.special(root, foreign.rest.clone(), follow)
     }
 
-    fn count_link(&mut self) -> Result<(), Errno> {
-        self.links += 1;
-        if self.links > MAX_LINKS { Err(Errno::ELOOP) } else { Ok(()) }
-    }
-
     /// Walks `path` through a special file system from `place`.
-    fn special(&mut self, mut place: Arc<SpecialPlace>, mut path: Vec<u8>, follow: bool) -> Result<Target, Errno> {
+    fn special(&mut self, place: Arc<SpecialPlace>, path: Vec<u8>, follow: bool) -> Result<Target, Errno> {
+        let (mut place, mut path) = (place, path);
         loop {
-            let start = path.iter().take_while(|&&byte| byte == b'/').count();
-            let name_end = path[start..].iter().position(|&byte| byte == b'/').map_or(path.len(), |n| start + n);
-            let (name, rest) = (path[start..name_end].to_vec(), path[name_end..].to_vec());
-            if name.is_empty() {
-                return match start > 0 && !place.is_directory(self.thread)? {
-                    true => Err(Errno::ENOTDIR),
-                    false => Ok(Target::Special(place)),
-                };
-            }
-            let attributes = place.attributes(self.thread)?;
-            if attributes.mode & libc::S_IFMT != libc::S_IFDIR {
-                return Err(Errno::ENOTDIR);
-            }
-            permit(&self.thread.credentials(), &attributes, EXECUTE)?;
-            match &name[..] {
-                b"." => {}
-                b".." => match (&place.parent, &place.mount.mountpoint) {
-                    (Some(parent), _) => place = parent.clone(),
-                    (None, Some(mountpoint)) => {
-                        let path = [b"..", &rest[..]].concat();
-                        return Ok(self.vfs(&Location::Vfs(mountpoint.clone()), path, follow));
-                    }
-                    (None, None) => {}
+            let ground = Special { thread: self.thread, no_magic_links: self.no_magic_links };
+            let links = &mut self.links;
+            match walk::walk(&ground, place, path, follow, || count_link(links))? {
+                Ending::At(place) => return Ok(Target::Special(place)),
+                Ending::Above(place, rest) => match &place.mount.mountpoint {
+                    Some(mountpoint) => return Ok(self.vfs(&Location::Vfs(mountpoint.clone()), rest, follow)),
+                    None => return Err(Errno::ENOENT),
                 },
-                name => {
-                    let child = place.child(self.thread, name)?;
-                    let link = child.node.mode(self.thread)? & libc::S_IFMT == libc::S_IFLNK;
-                    if !link || (rest.is_empty() && !follow) {
-                        place = child;
-                    } else {
-                        self.count_link()?;
-                        match child.node.follow(self.thread)? {
-                            Link::Text(text) => {
-                                if text.is_empty() {
-                                    return Err(Errno::ENOENT);
-                                }
-                                let path_on = [&text[..], &rest[..]].concat();
-                                if path_on.len() >= PATH_MAX {
-                                    return Err(Errno::ENAMETOOLONG);
-                                }
-                                if text[0] == b'/' {
-                                    let root = self.root.clone();
-                                    match root {
-                                        Location::Vfs(_) => return Ok(self.vfs(&root, path_on, follow)),
-                                        Location::Special(root) => place = root,
-                                    }
-                                }
-                                path = path_on;
-                                continue;
-                            }
-                            _ if self.no_magic_links => return Err(Errno::ELOOP),
-                            Link::Place(location) => match self.jump(&location, &rest, follow) {
-                                Ok(target) => return Ok(target),
-                                Err(on) => place = on,
-                            },
-                            Link::File(file) => match &file.location {
-                                Some(location) => match self.jump(location, &rest, follow) {
-                                    Ok(target) => return Ok(target),
-                                    Err(on) => place = on,
-                                },
-                                None if rest.is_empty() => return Ok(Target::File(file)),
-                                None => return Err(Errno::ENOTDIR),
-                            },
-                        }
-                    }
-                }
+                Ending::Root(rest) => match self.root.clone() {
+                    root @ Location::Vfs(_) => return Ok(self.vfs(&root, rest, follow)),
+                    Location::Special(root) => (place, path) = (root, rest),
+                },
+                Ending::Outside(Away::Vfs(handle), rest) => return Ok(self.vfs(&Location::Vfs(handle), rest, follow)),
+                Ending::Outside(Away::File(file), rest) if rest.is_empty() => return Ok(Target::File(file)),
+                Ending::Outside(Away::File(_), _) => return Err(Errno::ENOTDIR),
             }
-            path = rest;
         }
-    }
-
-    /// Follows a magic link to `location` with `rest` of the path: the target in vfs, or the special place to go on from.
-    fn jump(&self, location: &Location, rest: &[u8], follow: bool) -> Result<Target, Arc<SpecialPlace>> {
-        if let Location::Special(place) = location {
-            return Err(place.clone());
-        }
-        let slashes = rest.iter().take_while(|&&byte| byte == b'/').count();
-        let path = match &rest[slashes..] {
-            b"" if slashes > 0 => b".".to_vec(),
-            path => path.to_vec(),
-        };
-        Ok(self.vfs(location, path, follow))
     }
 
     /// Carries out a request about one path. `make` may be called several times.

@@ -276,14 +276,7 @@ pub async fn flock(thread: &mut Thread, arguments: Arguments) -> SysResult {
         libc::LOCK_UN => LockKind::Unlock,
         _ => return Err(Errno::EINVAL),
     };
-    let lock = Lock {
-        family: LockFamily::Flock,
-        kind,
-        owner: file.id,
-        pid: thread.process.pid,
-        start: 0,
-        end: u64::MAX,
-    };
+    let lock = Lock { family: LockFamily::Flock, kind, owner: file.id, pid: thread.process.pid, start: 0, end: u64::MAX };
     locks::set(&thread.task, &file, lock, operation & libc::LOCK_NB == 0).await?;
     Ok(0)
 }

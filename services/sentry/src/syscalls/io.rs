@@ -7,8 +7,7 @@ use bulkhead_ipc::Errno;
 use crate::{
     abi::{Arguments, FdNumber, SysResult, UserAddress},
     fs::{
-        Offset, OpenFile, UserBuffers, io,
-        memfd,
+        Offset, OpenFile, UserBuffers, io, memfd,
         pipe::PipeFile,
         regular::RegularFile,
         splice::{End, Extent, transfer},

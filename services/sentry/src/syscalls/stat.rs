@@ -54,14 +54,7 @@ impl From<&Attributes> for Stat {
             size: from.size as i64,
             block_size: from.block_size as i64,
             blocks: from.blocks as i64,
-            times: [
-                a.seconds,
-                a.nanoseconds as i64,
-                m.seconds,
-                m.nanoseconds as i64,
-                c.seconds,
-                c.nanoseconds as i64,
-            ],
+            times: [a.seconds, a.nanoseconds as i64, m.seconds, m.nanoseconds as i64, c.seconds, c.nanoseconds as i64],
             unused: [0; 3],
         }
     }

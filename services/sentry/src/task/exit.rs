@@ -55,6 +55,7 @@ pub(super) async fn exit(thread: Thread) {
     }
 
     process.timers.stop();
+    fs::locks::process_ended(&kernel.vfs, process.pid);
     *process.executable.write() = None;
     let status = process.signals.exit_status().unwrap_or_else(|| process.leader_status.load(Ordering::Relaxed));
     if process.pid == INIT {
