@@ -1,0 +1,122 @@
+//! The host's system calls on files in memory. All of the crate's unsafe code is here.
+//!
+//! A memory file is one memfd, opened for reading and writing. There is no `/proc` in which to reopen it with less, so the same
+//! open file is donated whatever access the guest asked for. That gives nothing away: the only process that gets it is the
+//! sentry, which holds all of the guest's memory anyway and enforces the access mode of the guest's open file.
+
+use std::{
+    mem::MaybeUninit,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use bulkhead_ipc::{Errno, vfs::Timestamp};
+
+fn check(result: libc::c_long) -> Result<usize, Errno> {
+    usize::try_from(result).map_err(|_| Errno::last())
+}
+
+/// A new, empty file in memory. When there are no more fds, the file system is full.
+pub fn memory_file() -> Result<OwnedFd, Errno> {
+    // SAFETY: the name is NUL-terminated.
+    let fd = check(unsafe { libc::memfd_create(c"bulkhead-file".as_ptr(), libc::MFD_CLOEXEC) }.into()).map_err(|errno| match errno {
+        Errno::EMFILE | Errno::ENFILE => Errno::ENOSPC,
+        errno => errno,
+    })?;
+    // SAFETY: the call returned a new fd, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// What fstat(2) says about a memory file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileStatus {
+    /// Bytes.
+    pub size: u64,
+    /// 512-byte units.
+    pub blocks: u64,
+    /// Last access.
+    pub accessed: Timestamp,
+    /// Last modification.
+    pub modified: Timestamp,
+    /// Last change of the host's inode.
+    pub changed: Timestamp,
+}
+
+/// fstat(2).
+pub fn status(fd: BorrowedFd<'_>) -> Result<FileStatus, Errno> {
+    let mut buffer = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the buffer has room for what fstat writes.
+    check(unsafe { libc::fstat(fd.as_raw_fd(), buffer.as_mut_ptr()) }.into())?;
+    // SAFETY: zeroed before, and all zeroes is a value of it.
+    let s = unsafe { buffer.assume_init() };
+    let time = |seconds, nanoseconds: i64| Timestamp { seconds, nanoseconds: nanoseconds.clamp(0, 999_999_999) as u32 };
+    Ok(FileStatus {
+        size: s.st_size.cast_unsigned(),
+        blocks: s.st_blocks.cast_unsigned(),
+        accessed: time(s.st_atime, s.st_atime_nsec),
+        modified: time(s.st_mtime, s.st_mtime_nsec),
+        changed: time(s.st_ctime, s.st_ctime_nsec),
+    })
+}
+
+/// futimens(2); `None` keeps.
+pub fn set_times(fd: BorrowedFd<'_>, accessed: Option<Timestamp>, modified: Option<Timestamp>) -> Result<(), Errno> {
+    let spec = |time: Option<Timestamp>| match time {
+        None => libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT },
+        Some(t) => libc::timespec { tv_sec: t.seconds, tv_nsec: t.nanoseconds.into() },
+    };
+    let times = [spec(accessed), spec(modified)];
+    // SAFETY: `times` holds the two values that are read.
+    check(unsafe { libc::futimens(fd.as_raw_fd(), times.as_ptr()) }.into()).map(drop)
+}
+
+/// ftruncate(2).
+pub fn truncate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+    let size = i64::try_from(size).map_err(|_| Errno::EFBIG)?;
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::ftruncate(fd.as_raw_fd(), size) }.into()).map(drop)
+}
+
+/// Copies all of `from` (from its start) to the end of `to`, within the kernel.
+pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
+    const BATCH: usize = 1 << 30;
+    let mut offset: libc::off_t = 0;
+    loop {
+        // SAFETY: `offset` outlives the call; the call takes no other pointer.
+        match check(unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), &raw mut offset, BATCH) } as libc::c_long) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// The time.
+pub fn now() -> Timestamp {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` has room for what is written.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut time) };
+    Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec.clamp(0, 999_999_999) as u32 }
+}
+
+/// Bytes of the machine's memory; asked once, before the process is locked down.
+pub fn memory_of_the_machine() -> u64 {
+    let mut info = MaybeUninit::<libc::sysinfo>::zeroed();
+    // SAFETY: the buffer has room for what sysinfo writes.
+    if unsafe { libc::sysinfo(info.as_mut_ptr()) } != 0 {
+        return 1 << 30;
+    }
+    // SAFETY: zeroed before, and all zeroes is a value of it.
+    let info = unsafe { info.assume_init() };
+    info.totalram.saturating_mul(info.mem_unit.into())
+}
+
+/// Raises the limit of open files as far as it goes: every memory file is one.
+pub fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for what is written.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` is only read.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+}
