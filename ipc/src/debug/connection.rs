@@ -1,5 +1,6 @@
 //! Connections that are counted, so that the server knows when the last one has gone.
 
+use super::authority::Rewriter;
 use std::{
     io,
     pin::Pin,
@@ -57,13 +58,14 @@ impl tokio_stream::Stream for Incoming {
 /// An open connection.
 pub(super) struct Connection {
     stream: UnixStream,
+    rewriter: Rewriter,
     count: Count,
 }
 
 impl Connection {
     fn new(stream: UnixStream, count: &Count) -> Connection {
         count.0.send_modify(|open| *open += 1);
-        Connection { stream, count: count.clone() }
+        Connection { stream, rewriter: Rewriter::new(), count: count.clone() }
     }
 }
 
@@ -81,7 +83,10 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.rewriter.rewrite(&mut buffer.filled_mut()[before..]);
+        result
     }
 }
 

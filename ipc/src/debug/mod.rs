@@ -8,6 +8,7 @@
 //! its own.
 #![forbid(unsafe_code)]
 
+mod authority;
 mod common;
 mod connection;
 mod server;
