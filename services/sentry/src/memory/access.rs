@@ -291,7 +291,7 @@ impl AddressSpace {
 
     /// Loads an aligned u32 atomically (EINVAL unaligned).
     pub fn load_u32(&self, address: UserAddress) -> Result<u32, Errno> {
-        if address.0 % 4 != 0 {
+        if !address.0.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         let mut state = self.state.lock();
@@ -310,7 +310,7 @@ impl AddressSpace {
 
     /// Compares and swaps; the old value.
     pub fn compare_exchange_u32(&self, address: UserAddress, old: u32, new: u32) -> Result<u32, Errno> {
-        if address.0 % 4 != 0 {
+        if !address.0.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         let mut state = self.state.lock();

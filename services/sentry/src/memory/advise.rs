@@ -166,7 +166,7 @@ impl AddressSpace {
     /// mincore(2): for each page whether it is in memory; ENOMEM when part of the range is not mapped.
     pub fn resident_pages(&self, address: u64, length: u64) -> Result<Vec<bool>, Errno> {
         let (low, high) =
-            self.range(address, length).map_err(|error| if address % PAGE_SIZE == 0 { Errno::ENOMEM } else { error })?;
+            self.range(address, length).map_err(|error| if address.is_multiple_of(PAGE_SIZE) { Errno::ENOMEM } else { error })?;
         let state = self.state.lock();
         if !state.areas.covers(low, high) {
             return Err(Errno::ENOMEM);
@@ -198,7 +198,7 @@ impl AddressSpace {
     /// msync(2): the files to write back. ENOMEM when part of the range is not mapped, EBUSY for MS_INVALIDATE on locked memory.
     pub fn files_to_sync(&self, address: u64, length: u64, invalidate: bool) -> Result<Vec<Arc<OwnedFd>>, Errno> {
         let (low, high) =
-            self.range(address, length).map_err(|error| if address % PAGE_SIZE == 0 { Errno::ENOMEM } else { error })?;
+            self.range(address, length).map_err(|error| if address.is_multiple_of(PAGE_SIZE) { Errno::ENOMEM } else { error })?;
         let state = self.state.lock();
         if !state.areas.covers(low, high) {
             return Err(Errno::ENOMEM);

@@ -262,7 +262,7 @@ impl AddressSpace {
 
     /// A page-aligned range of guest addresses; EINVAL if it is none.
     pub(super) fn range(&self, address: u64, length: u64) -> Result<(u64, u64), Errno> {
-        if address % PAGE_SIZE != 0 {
+        if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let length = page_up(length).ok_or(Errno::EINVAL)?;
@@ -279,7 +279,7 @@ impl AddressSpace {
         grows_down: bool,
         limits: &Limits,
     ) -> Result<(), Errno> {
-        if address % PAGE_SIZE != 0 {
+        if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let length = page_up(length).ok_or(Errno::ENOMEM)?;

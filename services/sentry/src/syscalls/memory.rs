@@ -196,7 +196,7 @@ pub fn madvise(thread: &mut Thread, arguments: Arguments) -> SysResult {
 pub fn mincore(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let memory = thread.memory();
     let (mut address, length) = (arguments.raw(0), arguments.raw(1));
-    if address % PAGE_SIZE != 0 {
+    if !address.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
     let end = page_up(length).and_then(|length| address.checked_add(length)).ok_or(Errno::ENOMEM)?;
