@@ -53,7 +53,8 @@ pub fn open(thread: &Thread, handle: Arc<NodeHandle>, attributes: &Attributes, f
         (1, 5) => Device::Zero,
         (1, 7) => Device::Full,
         (1, 8) | (1, 9) => Device::Random,
-        (5, 0) => {
+        // /dev/tty, and /dev/console, which is the same terminal in a container that has one.
+        (5, 0 | 1) => {
             let terminal = controlling_terminal(thread).ok_or(Errno::ENXIO)?;
             return Ok(OpenFile::new(terminal.ops.clone(), flags, Some(Location::Vfs(handle))));
         }

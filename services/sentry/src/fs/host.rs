@@ -332,3 +332,41 @@ impl FileOps for HostFile {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(fd: OwnedFd) -> Arc<OpenFile> {
+        HostFile::open(fd).expect("a fresh fd can be examined")
+    }
+
+    #[test]
+    fn an_empty_host_pipe_says_try_again_until_it_ends() {
+        let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+        let (reader, writer) = (open(reader), open(writer));
+        assert!(reader.readable() && !reader.writable() && writer.writable());
+        let mut bytes = [0; 8];
+        assert_eq!(reader.ops.read_bytes(&reader, &mut bytes, Offset::Current), Err(Errno::EAGAIN));
+        assert_eq!(writer.ops.write_bytes(&writer, b"abc", Offset::Current), Ok(3));
+        assert_eq!(reader.ops.read_bytes(&reader, &mut bytes, Offset::Current), Ok(3));
+        assert_eq!(reader.ops.read_bytes(&reader, &mut bytes, Offset::At(0)), Err(Errno::ESPIPE));
+        drop(writer);
+        assert_eq!(reader.ops.read_bytes(&reader, &mut bytes, Offset::Current), Ok(0));
+    }
+
+    #[test]
+    fn a_full_host_pipe_takes_what_fits_and_then_says_try_again() {
+        let (_reader, writer) = nix::unistd::pipe().expect("a pipe");
+        let writer = open(writer);
+        let block = vec![0; 1 << 20];
+        let mut total = 0;
+        let end = loop {
+            match writer.ops.write_bytes(&writer, &block, Offset::Current) {
+                Ok(n) => total += n,
+                Err(errno) => break errno,
+            }
+        };
+        assert_eq!((end, total), (Errno::EAGAIN, 65536));
+    }
+}

@@ -87,6 +87,11 @@ impl FdTable {
         Ok(FdNumber(index as i32))
     }
 
+    /// Whether `install` would find a number below `limit` now.
+    pub fn has_room(&self, limit: u64) -> bool {
+        (self.slots.read().first_free(0) as u64) < limit.min(MAX_NUMBERS)
+    }
+
     /// dup2: puts `file` at `fd`; what was there is returned to be closed.
     pub fn replace(&self, fd: FdNumber, file: Arc<OpenFile>, close_on_exec: bool) -> Option<Arc<OpenFile>> {
         let index = usize::try_from(fd.0).ok()?;

@@ -7,7 +7,9 @@ use bulkhead_ipc::Errno;
 use crate::{
     abi::{Arguments, FdNumber, SysResult, UserAddress},
     fs::{
-        Offset, OpenFile, UserBuffers, io, memfd,
+        Offset, OpenFile, UserBuffers,
+        host::HostFile,
+        io, memfd,
         pipe::PipeFile,
         regular::RegularFile,
         splice::{End, Extent, transfer},
@@ -313,7 +315,9 @@ pub async fn sendfile(thread: &mut Thread, arguments: Arguments) -> SysResult {
     if !to.writable() || !from.readable() {
         return Err(Errno::EBADF);
     }
-    if to.has(libc::O_APPEND) || from.downcast::<PipeFile>().is_some() {
+    // What was read from a stream could not be put back if the sink took less.
+    let stream = from.ops.wait_queue().is_some() || from.downcast::<HostFile>().is_some();
+    if to.has(libc::O_APPEND) || stream {
         return Err(Errno::EINVAL);
     }
     let memory = thread.memory();

@@ -33,9 +33,16 @@ pub async fn openat(thread: &mut Thread, arguments: Arguments) -> SysResult {
 
 async fn finish(thread: &mut Thread, directory: FdNumber, path: UserAddress, flags: u32, mode: u32) -> SysResult {
     let request = OpenRequest { directory, path: path_argument(thread, path)?, flags, mode };
+    room(thread)?;
     let opening = open_with(thread, Walk::new(thread), &request);
     let file = opening.await?;
     install(thread, file, flags & libc::O_CLOEXEC as u32 != 0)
+}
+
+/// EMFILE before anything is made.
+fn room(thread: &Thread) -> Result<(), Errno> {
+    let room = thread.files().has_room(thread.limit(libc::RLIMIT_NOFILE).0);
+    if room { Ok(()) } else { Err(Errno::EMFILE) }
 }
 
 const RESOLVE_NO_XDEV: u64 = 1;
@@ -77,6 +84,7 @@ pub async fn openat2(thread: &mut Thread, arguments: Arguments) -> SysResult {
     }
     let path = path_argument(thread, arguments.address(1))?;
     let request = OpenRequest { directory: arguments.fd(0), path, flags: checked, mode: mode as u32 };
+    room(thread)?;
     let opening = {
         let walk = restricted(thread, &request, resolve)?;
         open_with(thread, walk, &request)
