@@ -25,8 +25,9 @@ use crate::{
         path::{self, Walk},
     },
     kernel::Kernel,
+    loader::Loaded,
     memory::AddressSpace,
-    platform::Registers,
+    platform::{Context, Registers},
     signal::{ProcessSignals, SignalActions, SignalSet, TaskSignals},
 };
 
@@ -59,8 +60,20 @@ pub enum StartError {
 /// Makes init and loads its program; it is to be run by [`run`](Thread::run). Must be called on a worker.
 pub fn start(kernel: &Arc<Kernel>, stdio: [Arc<OpenFile>; 3]) -> Result<Thread, StartError> {
     let program = &kernel.settings.program;
-    let mut thread = make(kernel, program, stdio)?;
-    let loaded = enter_directory(&thread, &program.directory).and_then(|()| find_and_load(&thread, program));
+    start_with(kernel, stdio, |thread| {
+        enter_directory(thread, &program.directory)?;
+        find_and_load(thread, program)
+    })
+}
+
+/// As [`start`], with a program that `load` brings.
+pub fn start_with(
+    kernel: &Arc<Kernel>,
+    stdio: [Arc<OpenFile>; 3],
+    load: impl FnOnce(&Thread) -> Result<(Loaded, Context), StartError>,
+) -> Result<Thread, StartError> {
+    let mut thread = make(kernel, &kernel.settings.program, stdio)?;
+    let loaded = load(&thread);
     match loaded {
         Ok((loaded, context)) => {
             exec::become_program(&mut thread, loaded, context);
@@ -209,7 +222,7 @@ fn make_directories(thread: &Thread, path: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-fn find_and_load(thread: &Thread, program: &Program) -> Result<(crate::loader::Loaded, crate::platform::Context), StartError> {
+fn find_and_load(thread: &Thread, program: &Program) -> Result<(Loaded, Context), StartError> {
     let name = program.arguments.first().ok_or(StartError::Empty)?;
     let (file, path) =
         find(name, search_path(&program.environment), |path| fs::open_executable(thread, FdNumber::WORKING_DIRECTORY, path, 0))?;
