@@ -190,8 +190,7 @@ impl Epoll {
                 std::collections::hash_map::Entry::Vacant(slot) => slot.insert(item.clone()),
             };
         }
-        *item.registration.lock() =
-            Some(queue.watch(events.interest(), Arc::new(ItemWatcher(Arc::downgrade(&item)))));
+        *item.registration.lock() = Some(queue.watch(events.interest(), Arc::new(ItemWatcher(Arc::downgrade(&item)))));
         self.look(&item);
         Ok(())
     }

@@ -111,11 +111,7 @@ pub struct SignalFd {
 impl SignalFd {
     /// For signals of `wanted`.
     pub fn new(thread: &Thread, wanted: SignalSet) -> SignalFd {
-        SignalFd {
-            kernel: thread.kernel.clone(),
-            wanted: Mutex::new(wanted),
-            arrival: thread.process.signals.arrival.clone(),
-        }
+        SignalFd { kernel: thread.kernel.clone(), wanted: Mutex::new(wanted), arrival: thread.process.signals.arrival.clone() }
     }
 
     /// Changes the set.

@@ -46,9 +46,8 @@ impl TimerFd {
     /// timerfd_settime(2): expires at or after `value` (0 disarms), then every `interval`; what was set before is returned.
     pub fn set(&self, value: u64, absolute: bool, interval: u64) -> (u64, u64) {
         let before = self.get();
-        let next = (value != 0).then(|| {
-            if absolute { self.clock.to_executor(value) } else { executor::now().saturating_add(value) }
-        });
+        let next =
+            (value != 0).then(|| if absolute { self.clock.to_executor(value) } else { executor::now().saturating_add(value) });
         *self.state.lock() = State { schedule: Schedule { next, interval }, expired: 0 };
         self.arm(next);
         before

@@ -115,9 +115,7 @@ impl FutexTable {
                 return Ok(());
             }
         }
-        let old = change(memory, address, |value| {
-            if value & TID == tid as u32 { value & WAITERS | OWNER_DIED } else { value }
-        })?;
+        let old = change(memory, address, |value| if value & TID == tid as u32 { value & WAITERS | OWNER_DIED } else { value })?;
         if !pi && old & TID == tid as u32 && old & WAITERS != 0 {
             self.wake(memory, address, 1)?;
         }

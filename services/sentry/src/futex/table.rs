@@ -143,13 +143,8 @@ impl FutexTable {
     }
 
     pub(super) fn add(&self, bucket: &mut Bucket, key: FutexKey, bitset: u32, lock_for: Option<i32>) -> Waiting<'_> {
-        let waiter = Arc::new(Waiter {
-            key: Mutex::new(key),
-            bitset,
-            lock_for,
-            woken: AtomicBool::new(false),
-            waker: Mutex::new(None),
-        });
+        let waiter =
+            Arc::new(Waiter { key: Mutex::new(key), bitset, lock_for, woken: AtomicBool::new(false), waker: Mutex::new(None) });
         bucket.push_back(waiter.clone());
         Waiting { table: self, waiter }
     }

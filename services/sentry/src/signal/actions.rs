@@ -82,6 +82,11 @@ pub struct SignalActions {
     table: Mutex<[SignalAction; HIGHEST as usize]>,
 }
 
+/// A signal's place in the table.
+fn index(signal: i32) -> Option<usize> {
+    usize::try_from(signal.checked_sub(1)?).ok()
+}
+
 impl Default for SignalActions {
     fn default() -> Self {
         SignalActions { table: Mutex::new([SignalAction::default(); HIGHEST as usize]) }
@@ -91,17 +96,12 @@ impl Default for SignalActions {
 impl SignalActions {
     /// The action for `signal` (1..=64; anything else has the default).
     pub fn get(&self, signal: i32) -> SignalAction {
-        usize::try_from(signal - 1).ok().and_then(|i| self.table.lock().get(i).copied()).unwrap_or_default()
+        index(signal).and_then(|i| self.table.lock().get(i).copied()).unwrap_or_default()
     }
     /// Replaces it; the old one is returned.
     pub fn set(&self, signal: i32, action: SignalAction) -> SignalAction {
-        match usize::try_from(signal - 1)
-            .ok()
-            .and_then(|i| self.table.lock().get_mut(i).map(|slot| std::mem::replace(slot, action)))
-        {
-            Some(old) => old,
-            None => SignalAction::default(),
-        }
+        let replace = |i| self.table.lock().get_mut(i).map(|slot| std::mem::replace(slot, action));
+        index(signal).and_then(replace).unwrap_or_default()
     }
     /// A copy (fork without CLONE_SIGHAND).
     pub fn fork(&self) -> SignalActions {

@@ -129,9 +129,7 @@ impl AlternateStack {
         match raw.flags & !AUTODISARM {
             DISABLE => Ok(AlternateStack::default()),
             0 | ON_STACK if raw.size < LEAST_STACK => Err(Errno::ENOMEM),
-            0 | ON_STACK => {
-                Ok(AlternateStack { base: raw.base, size: raw.size, autodisarm: raw.flags & AUTODISARM != 0 })
-            }
+            0 | ON_STACK => Ok(AlternateStack { base: raw.base, size: raw.size, autodisarm: raw.flags & AUTODISARM != 0 }),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -286,9 +284,7 @@ fn read_extended_state(thread: &Thread, at: UserAddress) -> Result<Vec<u8>, Errn
     let memory = thread.memory();
     let mut state = vec![0; LEGACY_STATE];
     memory.read(at, &mut state)?;
-    let word = |offset: usize| {
-        state.get(offset..offset + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
-    };
+    let word = |offset: usize| state.get(offset..offset + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
     let (magic, size) = (word(SOFTWARE_BYTES), word(SOFTWARE_BYTES + 4) as usize);
     if magic == XSTATE_MAGIC && size > LEGACY_STATE && size <= thread.kernel.platform.extended_state_size() {
         state.resize(size, 0);

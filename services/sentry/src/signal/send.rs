@@ -207,7 +207,14 @@ fn enqueue(process: &Process, pending: Pending, target: Target<'_>) -> Result<()
     // A standard signal waits once at most, and a timer has one place of its own.
     let counts = pending.info.signal >= FIRST_REAL_TIME && timer.is_none();
     let push = |queue: &mut PendingQueue| {
-        if counts && queue.count() as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(queue.push(pending)) }
+        if !counts || (queue.count() as u64) < limit {
+            Ok(queue.push(pending))
+        } else if pending.info.code != libc::SI_USER {
+            Err(Errno::EAGAIN)
+        } else {
+            // kill(2) does not fail for want of room: the signal comes, if not each instance.
+            Ok(!queue.set().contains(pending.info.signal) && queue.push(pending))
+        }
     };
     let added = match target {
         Target::Thread(task) => push(&mut task.signals.state.lock().pending)?,
@@ -235,7 +242,10 @@ fn wake_taker(process: &Process, signal: i32, target: Target<'_>) {
     // A signal that ends the process does so at once, so that nothing of it runs on.
     let default = process.signals.actions().get(signal).handler == DEFAULT;
     let awaited = taker.signals.state.lock().awaited.contains(signal);
-    if signal == libc::SIGKILL || default && default_action(signal) == DefaultAction::Terminate && !awaited {
+    // Only SIGKILL ends a process that is stopped; other signals wait until it goes on.
+    let runs = process.signals.group_state() == GroupState::Running;
+    let fatal = default && default_action(signal) == DefaultAction::Terminate && !awaited && runs;
+    if signal == libc::SIGKILL || fatal {
         process.begin_exit(signal);
         return;
     }

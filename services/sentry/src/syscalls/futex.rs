@@ -55,8 +55,7 @@ pub async fn futex(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let operation = arguments.int(1);
     let (private, realtime) = (operation & PRIVATE != 0, operation & REALTIME != 0);
     let command = operation & !(PRIVATE | REALTIME);
-    let may_be_realtime =
-        matches!(command, libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET | libc::FUTEX_WAIT_REQUEUE_PI | LOCK_PI2);
+    let may_be_realtime = matches!(command, libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET | libc::FUTEX_WAIT_REQUEUE_PI | LOCK_PI2);
     if realtime && !may_be_realtime {
         return Err(Errno::ENOSYS);
     }

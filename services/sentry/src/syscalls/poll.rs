@@ -48,7 +48,8 @@ impl Polled {
 
 /// Asks every file; whether any is ready.
 fn look(files: &mut [Polled]) -> bool {
-    files.iter_mut().fold(false, |any, polled| polled.look() || any)
+    // Not `any`, which stops at the first: each answer is told.
+    files.iter_mut().map(Polled::look).filter(|ready| *ready).count() > 0
 }
 
 /// Waits until a file is ready or the deadline (executor time) has passed.
@@ -109,9 +110,7 @@ pub async fn ppoll(thread: &mut Thread, arguments: Arguments) -> SysResult {
         thread.set_temporary_mask(mask);
     }
     let result = poll_files(thread, arguments, deadline).await;
-    finish(thread, result, deadline, |left| {
-        thread.memory().write_value(arguments.address(2), &RawTimespec::new(left))
-    })
+    finish(thread, result, deadline, |left| thread.memory().write_value(arguments.address(2), &RawTimespec::new(left)))
 }
 
 /// The end of a call with a temporary mask and a timeout that is written back: an interrupted one keeps the mask until its

@@ -66,12 +66,8 @@ pub fn rt_sigaction(thread: &mut Thread, arguments: Arguments) -> SysResult {
         before
     };
     if !old.is_null() {
-        let raw = RawAction {
-            handler: before.handler,
-            flags: before.flags.bits(),
-            restorer: before.restorer,
-            mask: before.mask.0,
-        };
+        let raw =
+            RawAction { handler: before.handler, flags: before.flags.bits(), restorer: before.restorer, mask: before.mask.0 };
         memory.write_value(old, &raw)?;
     }
     Ok(0)
@@ -205,9 +201,7 @@ pub async fn restart_syscall(thread: &mut Thread, _: Arguments) -> SysResult {
             super::time::sleep(thread, clock, deadline, Some(remaining)).await
         }
         Some(RestartBlock::Poll { arguments, deadline }) => super::poll::poll_until(thread, arguments, Some(deadline)).await,
-        Some(RestartBlock::Futex { arguments, deadline }) => {
-            super::futex::wait_until(thread, arguments, Some(deadline)).await
-        }
+        Some(RestartBlock::Futex { arguments, deadline }) => super::futex::wait_until(thread, arguments, Some(deadline)).await,
         None => Err(Errno::EINTR),
     }
 }

@@ -108,10 +108,7 @@ impl Clock {
 
     /// Whether one can sleep on it or set a timer by it.
     pub fn has_timers(&self) -> bool {
-        !matches!(
-            self,
-            Clock::Host(libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_REALTIME_COARSE | libc::CLOCK_MONOTONIC_COARSE)
-        )
+        !matches!(self, Clock::Host(libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_REALTIME_COARSE | libc::CLOCK_MONOTONIC_COARSE))
     }
 
     /// Whether it goes with the CPU rather than by itself.
