@@ -192,22 +192,25 @@ impl AddressSpace {
         self.commit(state, changes)
     }
 
-    /// What to copy around `at`: the run of existing pages within `low..high` that it is in, or, if it does not exist, the
-    /// run of missing ones within `low..far`.
+    /// What to copy around `at`: existing pages within `low..high`, without the missing ones at both ends; or, if the page at
+    /// `at` does not exist, missing ones within `low..far`. Only asks for the next existing page, which the host finds at once,
+    /// whereas it looks for the next missing one page by page.
     fn extent(&self, low: u64, at: u64, high: u64, far: u64) -> Extent {
-        let mut start = low;
-        loop {
-            let data = self.memory.next_data(start);
-            if data > at {
-                let end = data.min(far).min((start + AROUND_HOLE).max(at + PAGE_SIZE));
-                return Extent { start, end, data: false };
-            }
-            let hole = self.memory.next_hole(data);
-            if hole > at {
-                return Extent { start: data.max(start), end: hole.min(high), data: true };
-            }
-            start = hole;
+        let first = self.memory.next_data(low);
+        let next = if first <= at { self.memory.next_data(at) } else { first };
+        if next > at {
+            let start = if first > at { low } else { at };
+            return Extent { start, end: next.min(far).min(at + AROUND_HOLE), data: false };
         }
+        let mut end = high;
+        while end > at + PAGE_SIZE {
+            let middle = (at + (end - at) / 2).next_multiple_of(PAGE_SIZE);
+            if middle >= end || self.memory.next_data(middle) < end {
+                break;
+            }
+            end = middle;
+        }
+        Extent { start: first, end, data: true }
     }
 }
 
