@@ -26,10 +26,31 @@ pub(crate) use worker::{Posts, configure, current as current_worker, pin_thread}
 bitflags::bitflags! {
     /// Readiness, as poll(2) has it.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
-    #[allow(missing_docs)]
     pub struct Readiness: u32 {
-        const IN = 0x001; const PRI = 0x002; const OUT = 0x004; const ERR = 0x008; const HUP = 0x010; const NVAL = 0x020;
-        const RDNORM = 0x040; const RDBAND = 0x080; const WRNORM = 0x100; const WRBAND = 0x200; const MSG = 0x400; const RDHUP = 0x2000;
+        /// There is something to read.
+        const IN = 0x1;
+        /// Something urgent.
+        const PRI = 0x2;
+        /// It can be written.
+        const OUT = 0x4;
+        /// An error; always reported.
+        const ERR = 0x8;
+        /// The other side is gone; always reported.
+        const HUP = 0x10;
+        /// Not an open fd.
+        const NVAL = 0x20;
+        /// As IN.
+        const RDNORM = 0x40;
+        /// Priority data to read.
+        const RDBAND = 0x80;
+        /// As OUT.
+        const WRNORM = 0x100;
+        /// Priority data can be written.
+        const WRBAND = 0x200;
+        /// Unused.
+        const MSG = 0x400;
+        /// The other side writes no more.
+        const RDHUP = 0x2000;
     }
 }
 
@@ -65,8 +86,9 @@ impl Executor {
     }
     /// Where a new guest thread should live: with whoever makes it, because the two will speak with each other, and a
     /// hand-over on one CPU is ten times cheaper than one across. A home with more to compute than one CPU can is relieved later.
+    /// Off the workers (a sandbox's first thread), any: so that many sandboxes do not all begin at the first CPU.
     pub fn choose_home() -> usize {
-        worker::current().unwrap_or_else(|| std::process::id() as usize % worker::count().max(1))
+        worker::current().unwrap_or_else(|| (now() >> 10) as usize % worker::count())
     }
     /// Runs a future on the calling thread, which sleeps meanwhile; not for workers (start-up, tests).
     pub fn block_on<T>(future: impl Future<Output = T>) -> T {

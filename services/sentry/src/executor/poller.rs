@@ -10,9 +10,12 @@ use parking_lot::Mutex;
 
 use super::{Readiness, WaitQueue};
 
+/// A queue, and what its waiters wait for.
+type Waiting = (Readiness, Arc<WaitQueue>);
+
 struct Poller {
     epoll: OwnedFd,
-    waiting: Mutex<HashMap<RawFd, Vec<(Readiness, Arc<WaitQueue>)>>>,
+    waiting: Mutex<HashMap<RawFd, Vec<Waiting>>>,
 }
 
 static POLLER: OnceLock<Option<Poller>> = OnceLock::new();
@@ -67,6 +70,7 @@ impl Poller {
     }
 
     fn run() {
+        super::worker::unpin_thread();
         let Some(poller) = POLLER.wait() else { return };
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 32];
         loop {

@@ -225,6 +225,14 @@ fn sleep(workers: &Workers, index: usize) {
     let me = &workers.all[index];
     let word = workers.word(index);
     let look = workers.posts.as_ref().and_then(|posts| posts.next_look(index));
+    if let (Some(posts), Some(look)) = (&workers.posts, look)
+        && super::now() >= look
+    {
+        IN_ORDER.set(true);
+        posts.look(index);
+        IN_ORDER.set(false);
+        return;
+    }
     let deadline = me.deadlines.first();
     let until = match (look, deadline) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -239,13 +247,6 @@ fn sleep(workers: &Workers, index: usize) {
     }
     me.asleep.store(false, Ordering::SeqCst);
     word.store(0, Ordering::SeqCst);
-    if let (Some(posts), Some(look)) = (&workers.posts, look)
-        && super::now() >= look
-    {
-        IN_ORDER.set(true);
-        posts.look(index);
-        IN_ORDER.set(false);
-    }
 }
 
 /// Binds a thread (0: the calling one) to a host CPU. A host that forbids it only costs speed.
@@ -255,6 +256,20 @@ pub(crate) fn pin_thread(tid: i32, cpu: u32) {
     *word |= 1 << (cpu % 64);
     // SAFETY: the set is valid for the length that is given.
     unsafe { libc::syscall(libc::SYS_sched_setaffinity, tid, size_of_val(&set), set.as_ptr()) };
+}
+
+/// Lets the calling thread run on any of the workers' CPUs: threads inherit the one of the worker that started them.
+pub(super) fn unpin_thread() {
+    let mut set = [0_u64; 16];
+    for cpu in &configuration().cpus {
+        if let Some(word) = set.get_mut(*cpu as usize / 64) {
+            *word |= 1 << (cpu % 64);
+        }
+    }
+    if set != [0; 16] {
+        // SAFETY: the set is valid for the length that is given.
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&set), set.as_ptr()) };
+    }
 }
 
 struct Parked(std::thread::Thread);

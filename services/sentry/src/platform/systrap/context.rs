@@ -18,7 +18,7 @@ use super::{
     stub::Shared,
 };
 use crate::{
-    executor::{futex_wake, now},
+    executor::{current_worker, futex_wake, now},
     platform::{Event, Registers},
 };
 
@@ -46,6 +46,8 @@ impl Context {
         record.interrupt.store(false, SeqCst);
         record.interrupted_at.store(0, Relaxed);
         record.ran.store(0, Relaxed);
+        record.seen.store(0, Relaxed);
+        record.moved.store(0, Relaxed);
         record.process_base.store(process_time(space.stub.pid), Relaxed);
         shared.move_home(slot, cpu.min(shared.cpus.len() - 1));
         let state = shared.form.initial();
@@ -75,11 +77,14 @@ impl Context {
 
     /// Lets the guest run with these registers. Then [`Context::poll_event`] tells when it stops.
     pub fn resume(&mut self, registers: &Registers) {
+        if let Some(worker) = current_worker() {
+            self.shared().follow_waker(self.slot, worker);
+        }
         let record = self.record();
         record.since.store(now(), Relaxed);
         // Said first, looked second; an interrupter does it the other way round, so one of the two sees the other.
         record.running.store(true, SeqCst);
-        self.shared().running[record.home.load(Relaxed)].fetch_add(1, Relaxed);
+        self.shared().loads[record.home.load(Relaxed)].running.fetch_add(1, Relaxed);
         if record.interrupt.swap(false, SeqCst) {
             self.stopped();
             self.at_once = Some(*registers);
@@ -113,7 +118,7 @@ impl Context {
         record.ran.fetch_add(now().saturating_sub(since), Release);
         record.interrupted_at.store(0, Relaxed);
         if record.running.swap(false, SeqCst) {
-            self.shared().running[record.home.load(Relaxed)].fetch_sub(1, Relaxed);
+            self.shared().loads[record.home.load(Relaxed)].running.fetch_sub(1, Relaxed);
         }
     }
 

@@ -1,8 +1,8 @@
 //! How workers hear that guest threads have stopped, and what a worker looks at by itself from time to time, because what it
-//! hears comes from memory that guests can write.
+//! hears comes from memory that guests can write, and because a CPU may have more to compute than its share.
 
 use std::sync::atomic::{
-    AtomicU32,
+    AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
@@ -11,12 +11,31 @@ use crate::executor::{Posts, now, pin_thread};
 
 /// How often a worker looks after its running guest threads.
 const LOOK: u64 = 250_000_000;
-/// As `LOOK`, when there are several and another CPU has none.
-const LOOK_TO_SPREAD: u64 = 3_000_000;
-/// What has computed for this long without a stop may move to another CPU.
-const COMPUTING: u64 = 2_000_000;
+/// As `LOOK`, when there are several.
+const LOOK_AT_SEVERAL: u64 = 3_000_000;
 /// A thread that does not stop for this long after it was interrupted has blocked the signal: only hostile code does.
 const DEAF: u64 = 10_000_000_000;
+/// A thread moves when its CPU has so much more to compute than another (1000: one thread all the time).
+const UNEVEN: u64 = 1300;
+/// How long a thread that was moved away to compute stays away from the one that wakes it.
+const SETTLED: u64 = 50_000_000;
+
+/// What a worker has to compute, measured from look to look.
+#[derive(Default)]
+pub struct Load {
+    /// Guest threads that run there now.
+    pub running: AtomicU32,
+    /// When it looked last.
+    looked: AtomicU64,
+    /// Between its last two looks: 1000 for each thread that wanted to run all the time.
+    permille: AtomicU64,
+}
+
+impl Load {
+    fn now(&self) -> u64 {
+        if self.running.load(Relaxed) == 0 { 0 } else { self.permille.load(Relaxed) }
+    }
+}
 
 impl Posts for Shared {
     fn sleeping(&self, worker: usize) -> &AtomicU32 {
@@ -51,47 +70,71 @@ impl Posts for Shared {
     }
 
     fn next_look(&self, worker: usize) -> Option<u64> {
-        match self.running[worker].load(Relaxed) {
-            0 => None,
-            1 => Some(now() + LOOK),
-            _ if self.idle_worker().is_some() => Some(now() + LOOK_TO_SPREAD),
-            _ => Some(now() + LOOK),
-        }
+        let load = &self.loads[worker];
+        let interval = match load.running.load(Relaxed) {
+            0 => return None,
+            1 => LOOK,
+            _ => LOOK_AT_SEVERAL,
+        };
+        Some(load.looked.load(Relaxed) + interval)
     }
 
     fn look(&self, worker: usize) {
         let time = now();
-        let mut spread = self.running[worker].load(Relaxed) >= 2;
+        let passed = time.saturating_sub(self.loads[worker].looked.swap(time, Relaxed)).max(1);
+        let mut total = 0;
+        let mut busiest = (0, None);
         for (slot, record) in self.records.all() {
-            if !record.running.load(Acquire) || record.home.load(Relaxed) != worker {
+            if record.home.load(Relaxed) != worker || record.pid.load(Relaxed) == 0 {
                 continue;
             }
-            let control = self.regions.control(slot);
-            if control.state.load(Acquire) != RUNNING {
-                // It posted, and somebody wiped the post away.
+            let ran = record.ran_until(time);
+            let share = ran.saturating_sub(record.seen.swap(ran, Relaxed)).min(passed);
+            total += share;
+            if !record.running.load(Acquire) {
+                continue;
+            }
+            if share > busiest.0 {
+                busiest = (share, Some(slot));
+            }
+            if self.regions.control(slot).state.load(Acquire) != RUNNING {
+                // It posted, and somebody may have wiped the post away.
                 record.notify();
                 continue;
             }
             let interrupted = record.interrupted_at.load(Relaxed);
             if interrupted != 0 && time.saturating_sub(interrupted) > DEAF {
-                tracing::warn!(pid = record.pid.load(Relaxed), "a guest thread does not hear interrupts; ending its process");
-                self.kill(record.pid.load(Relaxed));
-                continue;
+                let pid = record.pid.load(Relaxed);
+                tracing::warn!(pid, "a guest thread does not hear interrupts; ending its process");
+                self.kill(pid);
             }
-            if spread
-                && time.saturating_sub(record.since.load(Relaxed)) > COMPUTING
-                && let Some(idle) = self.idle_worker()
-            {
-                self.move_home(slot, idle);
-                spread = false;
-            }
+        }
+        // After a long sleep it says little; a short one is an average over a few turns.
+        let permille = total * 1000 / passed;
+        self.loads[worker].permille.store(permille, Relaxed);
+        let other = (0..self.loads.len()).filter(|other| *other != worker).min_by_key(|other| self.loads[*other].now());
+        if let (Some(other), Some(slot)) = (other, busiest.1)
+            && permille.saturating_sub(self.loads[other].now()) > UNEVEN
+        {
+            self.records.get(slot).moved.store(time, Relaxed);
+            self.move_home(slot, other);
+            self.loads[worker].permille.store(permille.saturating_sub(1000), Relaxed);
         }
     }
 }
 
 impl Shared {
-    fn idle_worker(&self) -> Option<usize> {
-        self.running.iter().position(|running| running.load(Relaxed) == 0)
+    /// A thread is resumed by another worker than its home's, because something there woke it: it moves there (a hand-over on
+    /// one CPU is far cheaper than one across), unless that CPU has enough to do.
+    pub fn follow_waker(&self, slot: usize, worker: usize) {
+        let record = self.records.get(slot);
+        if record.home.load(Relaxed) != worker
+            && worker < self.loads.len()
+            && self.loads[worker].now() <= UNEVEN
+            && now().saturating_sub(record.moved.load(Relaxed)) > SETTLED
+        {
+            self.move_home(slot, worker);
+        }
     }
 
     /// Makes a thread post to, and run at, another worker.
@@ -100,8 +143,8 @@ impl Shared {
         let old = record.home.swap(worker, SeqCst);
         self.regions.control(slot).home.store(worker as u32, SeqCst);
         if record.running.load(SeqCst) && old != worker {
-            self.running[old].fetch_sub(1, Relaxed);
-            self.running[worker].fetch_add(1, Relaxed);
+            self.loads[old].running.fetch_sub(1, Relaxed);
+            self.loads[worker].running.fetch_add(1, Relaxed);
         }
         if record.bound.swap(worker, Relaxed) != worker {
             let (pid, tid) = (record.pid.load(Relaxed), record.tid.load(Relaxed));

@@ -44,6 +44,10 @@ pub struct Record {
     pub since: AtomicU64,
     /// Nanoseconds it ran before that.
     pub ran: AtomicU64,
+    /// How long it had run when its worker looked last.
+    pub seen: AtomicU64,
+    /// When it was moved to a CPU with less to do.
+    pub moved: AtomicU64,
     /// CPU time of its process when the context was made.
     pub process_base: AtomicU64,
 }
@@ -57,13 +61,16 @@ impl Record {
         }
     }
 
+    /// Nanoseconds between resumes and stops, up to `time`.
+    pub fn ran_until(&self, time: u64) -> u64 {
+        let ran = self.ran.load(Acquire);
+        if self.running.load(SeqCst) { ran + time.saturating_sub(self.since.load(Relaxed)) } else { ran }
+    }
+
     /// CPU time: it ran between resume and stop, as far as the host gave its process that much.
     pub fn cpu_time(&self) -> u64 {
-        let ran = self.ran.load(Acquire);
-        let now =
-            if self.running.load(SeqCst) { ran + crate::executor::now().saturating_sub(self.since.load(Relaxed)) } else { ran };
         let process = process_time(self.pid.load(Relaxed)).saturating_sub(self.process_base.load(Relaxed));
-        now.min(process)
+        self.ran_until(crate::executor::now()).min(process)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc, OnceLock, Weak,
         atomic::{
-            AtomicBool, AtomicU32,
+            AtomicBool,
             Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
     },
@@ -19,6 +19,7 @@ use super::{
     code::Code,
     frame::ExtendedState,
     layout::*,
+    posts::Load,
     record::Records,
     regions::{Regions, STUBS},
     template::{self, HostVdso},
@@ -64,8 +65,8 @@ pub struct Shared {
     pub cpus: Vec<u32>,
     /// By slot.
     pub records: Records,
-    /// How many guest threads run at each worker.
-    pub running: Vec<AtomicU32>,
+    /// What each worker has to compute.
+    pub loads: Vec<Load>,
     slots: Mutex<Numbers>,
     places: Mutex<Numbers>,
     /// Living stubs by pid, the template too.
@@ -127,7 +128,7 @@ impl Shared {
             form,
             cpus: cpus.to_vec(),
             records: Records::default(),
-            running: cpus.iter().map(|_| AtomicU32::new(0)).collect(),
+            loads: cpus.iter().map(|_| Load::default()).collect(),
             // The last slot is the template's scratch page.
             slots: Mutex::new(Numbers { free: Vec::new(), next: 0, limit: SLOTS - 1 }),
             places: Mutex::new(Numbers { free: Vec::new(), next: 1, limit: STUBS }),
