@@ -26,7 +26,13 @@ use crate::{
 
 /// An OCI runtime on an application kernel
 #[derive(Parser, Debug)]
-#[command(name = "bulkhead", disable_version_flag = true, subcommand_required = false, arg_required_else_help = false)]
+#[command(
+    name = "bulkhead",
+    disable_version_flag = true,
+    args_override_self = true,
+    subcommand_required = false,
+    arg_required_else_help = false
+)]
 struct Command {
     /// Directory of the containers' state
     #[arg(long, value_name = "DIR", default_value = "/run/bulkhead")]

@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn complaints_name_what_is_wrong_and_where() {
-        let complaints: [(fn(&mut Value), &str); 9] = [
+        type Change = fn(&mut Value);
+        let complaints: [(Change, &str); 9] = [
             (|s| s["process"] = Value::Null, "process: process property must not be empty"),
             (|s| s["process"]["args"] = json!([]), "process.args: args must not be empty"),
             (|s| s["process"]["cwd"] = "x".into(), "process.cwd: Cwd must be an absolute path, not x"),
