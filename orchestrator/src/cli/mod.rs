@@ -168,8 +168,8 @@ fn misunderstood(error: &clap::Error) -> i32 {
         return 0;
     }
     let text = error.render().to_string();
-    let (complaint, _usage) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
-    let complaint = complaint.trim().trim_start_matches("error: ");
+    let complaint = text.split("\n\nUsage:").next().unwrap_or_default();
+    let complaint = complaint.split("\n\nFor more information").next().unwrap_or_default().trim().trim_start_matches("error: ");
     Log::stderr().error(&complaint.split_whitespace().collect::<Vec<_>>().join(" "));
     1
 }
