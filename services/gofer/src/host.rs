@@ -71,9 +71,7 @@ fn statx(fd: BorrowedFd<'_>, name: &CStr) -> Result<Attributes, Errno> {
     let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
     // SAFETY: the name is NUL-terminated and the buffer has room for what statx writes.
-    check(unsafe {
-        libc::syscall(libc::SYS_statx, fd.as_raw_fd(), name.as_ptr(), flags, mask, buffer.as_mut_ptr())
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_statx, fd.as_raw_fd(), name.as_ptr(), flags, mask, buffer.as_mut_ptr()) })?;
     // SAFETY: zeroed before, and all zeroes is a value of it.
     let x = unsafe { buffer.assume_init() };
     let time = |t: libc::statx_timestamp| Timestamp { seconds: t.tv_sec, nanoseconds: t.tv_nsec.min(999_999_999) };
@@ -111,8 +109,9 @@ pub fn attributes_at(directory: BorrowedFd<'_>, name: &CStr) -> Result<Attribute
 pub fn read_link(fd: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
     let mut buffer = vec![0u8; 4096];
     // SAFETY: the buffer is as long as is said.
-    let length =
-        check(unsafe { libc::readlinkat(fd.as_raw_fd(), c"".as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) } as libc::c_long)?;
+    let length = check(
+        unsafe { libc::readlinkat(fd.as_raw_fd(), c"".as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) } as libc::c_long
+    )?;
     if length == buffer.len() {
         return Err(Errno::ENAMETOOLONG);
     }
@@ -152,23 +151,10 @@ pub fn unlink(directory: BorrowedFd<'_>, name: &CStr, is_directory: bool) -> Res
 }
 
 /// renameat2(2).
-pub fn rename(
-    from: BorrowedFd<'_>,
-    from_name: &CStr,
-    directory: BorrowedFd<'_>,
-    name: &CStr,
-    flags: u32,
-) -> Result<(), Errno> {
+pub fn rename(from: BorrowedFd<'_>, from_name: &CStr, directory: BorrowedFd<'_>, name: &CStr, flags: u32) -> Result<(), Errno> {
     // SAFETY: both strings are NUL-terminated.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_renameat2,
-            from.as_raw_fd(),
-            from_name.as_ptr(),
-            directory.as_raw_fd(),
-            name.as_ptr(),
-            flags,
-        )
+        libc::syscall(libc::SYS_renameat2, from.as_raw_fd(), from_name.as_ptr(), directory.as_raw_fd(), name.as_ptr(), flags)
     })
     .map(drop)
 }
@@ -176,10 +162,8 @@ pub fn rename(
 /// chmod(2) of what an `O_PATH` fd is (Linux 6.6).
 pub fn change_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
     // SAFETY: the empty name is NUL-terminated.
-    check(unsafe {
-        libc::syscall(libc::SYS_fchmodat2, fd.as_raw_fd(), c"".as_ptr(), mode & 0o7777, libc::AT_EMPTY_PATH)
-    })
-    .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_fchmodat2, fd.as_raw_fd(), c"".as_ptr(), mode & 0o7777, libc::AT_EMPTY_PATH) })
+        .map(drop)
 }
 
 /// chown(2) of what an `O_PATH` fd is.
@@ -199,10 +183,8 @@ pub fn set_times(fd: BorrowedFd<'_>, accessed: SetTime, modified: SetTime) -> Re
     };
     let times = [spec(accessed), spec(modified)];
     // SAFETY: the empty name is NUL-terminated and `times` holds the two values that are read.
-    check(unsafe {
-        libc::syscall(libc::SYS_utimensat, fd.as_raw_fd(), c"".as_ptr(), times.as_ptr(), libc::AT_EMPTY_PATH)
-    })
-    .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_utimensat, fd.as_raw_fd(), c"".as_ptr(), times.as_ptr(), libc::AT_EMPTY_PATH) })
+        .map(drop)
 }
 
 /// A batch of entries of an open directory, from `cookie` on, out of at most `space` bytes; empty at the end. Without `.` and `..`.
@@ -213,9 +195,8 @@ pub fn read_directory(directory: BorrowedFd<'_>, cookie: u64, space: usize) -> R
     let mut buffer = vec![0u8; space];
     loop {
         // SAFETY: the buffer is as long as is said.
-        let length = check(unsafe {
-            libc::syscall(libc::SYS_getdents64, directory.as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
-        })?;
+        let length =
+            check(unsafe { libc::syscall(libc::SYS_getdents64, directory.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) })?;
         let entries = parse_directory(buffer.get(..length).ok_or(Errno::EIO)?)?;
         if length == 0 || !entries.is_empty() {
             return Ok(entries);
@@ -353,35 +334,20 @@ pub fn remove_xattr(directory: BorrowedFd<'_>, entry: &CStr, name: &CStr) -> Res
     .map(drop)
 }
 
-/// Mounts the detached mount `mount` (of a single file) over the file `name` in the current directory, which is made. Only
-/// before the process is locked down.
-pub fn attach_mount(mount: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    drop(create_file(directory, name, libc::O_WRONLY, 0o600)?);
-    // SAFETY: both names are NUL-terminated.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            directory.as_raw_fd(),
-            name.as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    })
-    .map(drop)
+/// Opens what an `O_PATH` fd is. Only before the process is locked down: there is no `/proc` later.
+pub fn reopen_by_proc(fd: BorrowedFd<'_>, access: i32) -> Result<OwnedFd, Errno> {
+    let path = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the path is NUL-terminated.
+    let fd = check(unsafe { libc::open(path.as_ptr(), (access & libc::O_ACCMODE) | libc::O_CLOEXEC | libc::O_NOCTTY) }.into())?;
+    // SAFETY: the call returned a new fd, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Raises the limit of open files as far as it goes: every handle is one. Returns it.
-pub fn raise_file_limit() -> u64 {
+/// How many files the process may have open: every handle is one.
+pub fn file_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` has room for what is written.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return 1024;
-    }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is only read.
-    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    limit.rlim_max
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 { limit.rlim_cur } else { 1024 }
 }
 
 /// Nothing is taken away from the modes that vfs asks for.

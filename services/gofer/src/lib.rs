@@ -10,16 +10,17 @@
 //! | [`roots`] | the roots |
 //! | [`files`] | handles, and what can be done with them |
 //! | [`server`] | messages in, messages out |
+//! | [`debug`] | what its debug socket answers |
 //! | [`host`] | the host's system calls; the only unsafe code |
+//!
+//! `policy.seccomp` is what it may ask of the host.
 //!
 //! **Invariants.** Every fd in the handle table was opened from a root, one component at a time, with `RESOLVE_BENEATH`, without
 //! following any symbolic link. No component contains a slash or is `.` or `..` (the decoder sees to it, see
 //! `bulkhead_ipc::gofer`). `/proc` is not there: nothing is reopened by path.
 
+pub mod debug;
 pub mod files;
 pub mod host;
 pub mod roots;
 pub mod server;
-
-/// The seccomp policy of the process, in the format of `bulkhead_ipc::confine`.
-pub const POLICY: &str = include_str!("policy.seccomp");

@@ -1,9 +1,6 @@
 //! The roots: what of the host is served at all.
 
-use std::{
-    ffi::CString,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_ipc::Errno;
 
@@ -16,35 +13,31 @@ pub struct Root {
     pub fd: OwnedFd,
     /// Nothing beneath it may be changed.
     pub readonly: bool,
-    /// Where a root that is a single file can be opened from: an `O_PATH` fd cannot be opened by itself.
-    pub file: Option<Place>,
-}
-
-/// A name in a directory.
-#[derive(Debug)]
-pub struct Place {
-    /// The directory.
-    pub directory: OwnedFd,
-    /// The name in it.
-    pub name: CString,
+    /// Of a root that is a regular file: its open files for reading, writing and both, as far as it may be opened so. An
+    /// `O_PATH` fd cannot be opened by itself, and its directory is not served.
+    files: Option<[Option<OwnedFd>; 3]>,
 }
 
 impl Root {
-    /// A root from the fd of a detached mount. A single file is attached in `scratch`, an empty directory of the gofer's own, so
-    /// that it can be opened from there. Only before the process is locked down.
-    pub fn new(fd: OwnedFd, readonly: bool, index: usize, scratch: Option<&OwnedFd>) -> Result<Root, Errno> {
+    /// A root from the fd of a detached mount. Only before the process is locked down: a single file is opened by `/proc`, which
+    /// is not there later.
+    pub fn new(fd: OwnedFd, readonly: bool) -> Result<Root, Errno> {
         let attributes = host::attributes(fd.as_fd())?;
-        if attributes.mode & libc::S_IFMT == libc::S_IFDIR {
-            return Ok(Root { fd, readonly, file: None });
+        if attributes.mode & libc::S_IFMT != libc::S_IFREG {
+            return Ok(Root { fd, readonly, files: None });
         }
-        let file = match scratch {
-            Some(scratch) => {
-                let name = CString::new(format!("file-{index}")).map_err(|_| Errno::EINVAL)?;
-                host::attach_mount(fd.as_fd(), scratch.as_fd(), &name)?;
-                Some(Place { directory: scratch.try_clone()?, name })
-            }
-            None => None,
+        let open = |access| {
+            let allowed = access == libc::O_RDONLY || !readonly;
+            allowed.then(|| host::reopen_by_proc(fd.as_fd(), access).ok()).flatten()
         };
-        Ok(Root { fd, readonly, file })
+        let files = [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR].map(open);
+        Ok(Root { fd, readonly, files: Some(files) })
+    }
+
+    /// The open file of a root that is one.
+    pub fn file(&self, access: i32) -> Result<BorrowedFd<'_>, Errno> {
+        let files = self.files.as_ref().ok_or(Errno::EISDIR)?;
+        let index = usize::try_from(access).map_err(|_| Errno::EINVAL)?;
+        files.get(index).ok_or(Errno::EINVAL)?.as_ref().map(AsFd::as_fd).ok_or(Errno::EACCES)
     }
 }

@@ -6,11 +6,25 @@ use std::{
 };
 
 use bulkhead_ipc::{
+    affinity,
     gofer::{Reply, Request},
     rpc::{RpcError, Server},
 };
 
 use crate::files::Gofer;
+
+/// Starts a thread per connection, each on its CPU.
+pub fn start(gofer: &Arc<Gofer>, cpus: &[u32], servers: Vec<Server>) -> std::io::Result<()> {
+    for (&cpu, server) in cpus.iter().zip(servers) {
+        let gofer = gofer.clone();
+        affinity::spawn_on(cpu, &format!("gofer/{cpu}"), move || {
+            if let Err(error) = serve(&gofer, server) {
+                tracing::error!(cpu, %error, "a connection to vfs ended");
+            }
+        })?;
+    }
+    Ok(())
+}
 
 /// Answers one connection until the other side is gone.
 pub fn serve(gofer: &Arc<Gofer>, mut server: Server) -> Result<(), RpcError> {

@@ -18,10 +18,13 @@ fn check(result: libc::c_long) -> Result<usize, Errno> {
 /// A new, empty file in memory. When there are no more fds, the file system is full.
 pub fn memory_file() -> Result<OwnedFd, Errno> {
     // SAFETY: the name is NUL-terminated.
-    let fd = check(unsafe { libc::memfd_create(c"bulkhead-file".as_ptr(), libc::MFD_CLOEXEC) }.into()).map_err(|errno| match errno {
-        Errno::EMFILE | Errno::ENFILE => Errno::ENOSPC,
-        errno => errno,
-    })?;
+    let fd =
+        check(unsafe { libc::memfd_create(c"bulkhead-file".as_ptr(), libc::MFD_CLOEXEC) }.into()).map_err(
+            |errno| match errno {
+                Errno::EMFILE | Errno::ENFILE => Errno::ENOSPC,
+                errno => errno,
+            },
+        )?;
     // SAFETY: the call returned a new fd, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
@@ -108,15 +111,4 @@ pub fn memory_of_the_machine() -> u64 {
     // SAFETY: zeroed before, and all zeroes is a value of it.
     let info = unsafe { info.assume_init() };
     info.totalram.saturating_mul(info.mem_unit.into())
-}
-
-/// Raises the limit of open files as far as it goes: every memory file is one.
-pub fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` has room for what is written.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
-        limit.rlim_cur = limit.rlim_max;
-        // SAFETY: `limit` is only read.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    }
 }

@@ -6,6 +6,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`server`] | messages in, messages out |
+//! | [`debug`] | what its debug socket answers |
 //! | [`operations`] | the requests |
 //! | [`walk`] | paths: symbolic links, `..`, mounts, permissions to search |
 //! | [`permissions`] | who may do what |
@@ -17,9 +18,12 @@
 //! | [`world`] | all of the above together, and how it is set up |
 //! | [`host`] | the host's system calls; the only unsafe code |
 //!
+//! `policy.seccomp` is what it may ask of the host.
+//!
 //! **Invariants.** One lock guards the world; each thread of the server has its own connection to the sentry and to the gofer.
 //! vfs never calls the sentry. Nothing that the sentry sends is believed: an id names nothing unless it is in [`nodes`].
 
+pub mod debug;
 pub mod gofer;
 pub mod host;
 pub mod locks;
@@ -31,6 +35,3 @@ pub mod server;
 pub mod tree;
 pub mod walk;
 pub mod world;
-
-/// The seccomp policy of the process, in the format of `bulkhead_ipc::confine`.
-pub const POLICY: &str = include_str!("policy.seccomp");

@@ -3,13 +3,13 @@
 use bulkhead_ipc::{
     Errno,
     setup::{MountKind, MountSpec, NodeSpec, VfsSetup},
-    vfs::{Attributes, At, Caller, ForeignFs, NodeId},
+    vfs::{At, Attributes, Caller, ForeignFs, NodeId},
 };
 
 use crate::{
     gofer::Gofer,
     host,
-    mounts::{Mount, Mounts, Place, Target, options::TmpfsOptions},
+    mounts::{InForeign, Mount, Mounts, Place, Target, options::TmpfsOptions},
     nodes::Nodes,
     permissions::Capability,
     tree::{FsKind, NewFile, Tree},
@@ -120,12 +120,11 @@ impl World {
     }
 
     /// Finds or makes a mount point, whatever the mounts' flags say. The second part says where it is in a foreign mount.
-    fn mountpoint(&mut self, gofer: &mut Gofer, path: &[u8], is_file: bool) -> Result<(Place, Option<(u32, Vec<Vec<u8>>)>), Errno> {
+    fn mountpoint(&mut self, gofer: &mut Gofer, path: &[u8], is_file: bool) -> Result<(Place, Option<InForeign>), Errno> {
         let mut path = path.to_vec();
         // Each round makes one missing directory.
         loop {
-            let at =
-                At { caller: supervisor(), root: NodeId::ROOT, base: NodeId::ROOT, path: path.clone(), follow: true };
+            let at = At { caller: supervisor(), root: NodeId::ROOT, base: NodeId::ROOT, path: path.clone(), follow: true };
             let mut walk = Walk::new(self, &at)?;
             match walk.to_end(self, gofer, true) {
                 Ok(place) => return Ok((place, None)),
@@ -179,7 +178,7 @@ impl World {
                 self.tree.add_name(parent.dentry, name, inode)?
             }
         };
-        Ok(Place { mount: parent.mount, dentry: dentry })
+        Ok(Place { mount: parent.mount, dentry })
     }
 
     /// Makes the mount point in what the foreign file system covers.
@@ -188,7 +187,7 @@ impl World {
         gofer: &mut Gofer,
         foreign: bulkhead_ipc::vfs::Foreign,
         is_file: bool,
-    ) -> Result<(Place, Option<(u32, Vec<Vec<u8>>)>), Errno> {
+    ) -> Result<(Place, Option<InForeign>), Errno> {
         let mut here = self.nodes.place(foreign.mountpoint)?;
         let names: Vec<Vec<u8>> = foreign
             .rest

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read, Seek, Write},
     os::{fd::OwnedFd, unix::fs::MetadataExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU32},
 };
 
@@ -13,7 +13,7 @@ use bulkhead_ipc::{
     Errno,
     rpc::{self, Client, Server},
     setup::{MountKind, MountSpec, NodeSpec, VfsSetup},
-    vfs::{Attributes, At, Caller, DirEntry, ForeignFs, Lock, LockFamily, LockKind, NodeId, Reply, Request, SetTime, Timestamp},
+    vfs::{At, Attributes, Caller, DirEntry, ForeignFs, Lock, LockFamily, LockKind, NodeId, Reply, Request, SetTime, Timestamp},
 };
 use bulkhead_vfs::{gofer::Gofer, world::World};
 
@@ -37,19 +37,19 @@ fn mount(destination: &str, kind: MountKind, flags: u32) -> MountSpec {
 }
 
 /// A root of the given kind over a directory that `fill` fills, with /tmp in memory and /proc and /sys foreign.
-fn sandbox(kind: MountKind, fill: impl FnOnce(&PathBuf)) -> Sandbox {
+fn sandbox(kind: MountKind, fill: impl FnOnce(&Path)) -> Sandbox {
     sandbox_with(vec![mount("/", kind, 0)], fill)
 }
 
-fn overlay(fill: impl FnOnce(&PathBuf)) -> Sandbox {
+fn overlay(fill: impl FnOnce(&Path)) -> Sandbox {
     sandbox(MountKind::Overlay { lower: 0 }, fill)
 }
 
-fn direct(fill: impl FnOnce(&PathBuf)) -> Sandbox {
+fn direct(fill: impl FnOnce(&Path)) -> Sandbox {
     sandbox(MountKind::Gofer { root: 0 }, fill)
 }
 
-fn sandbox_with(mut mounts: Vec<MountSpec>, fill: impl FnOnce(&PathBuf)) -> Sandbox {
+fn sandbox_with(mut mounts: Vec<MountSpec>, fill: impl FnOnce(&Path)) -> Sandbox {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("bulkhead-vfs-{}-{number}", std::process::id()));
@@ -61,7 +61,7 @@ fn sandbox_with(mut mounts: Vec<MountSpec>, fill: impl FnOnce(&PathBuf)) -> Sand
     mounts.push(mount("/sys/fs/cgroup", MountKind::Foreign(ForeignFs::Cgroup), 0));
     let readonly = matches!(mounts[0].kind, MountKind::Overlay { .. });
     let fd = OwnedFd::from(fs::File::open(&path).unwrap());
-    let files = Arc::new(FileServer::new(vec![Root::new(fd, readonly, 0, None).unwrap()], 4096));
+    let files = Arc::new(FileServer::new(vec![Root::new(fd, readonly).unwrap()], 4096));
     let (client, server_end) = rpc::pair().unwrap();
     std::thread::spawn(move || server::serve(&files, Server::new(server_end).unwrap()));
     let mut gofer = Gofer::new(Client::new(client).unwrap(), Default::default());
@@ -164,7 +164,7 @@ impl Sandbox {
     }
 }
 
-fn some_files(path: &PathBuf) {
+fn some_files(path: &Path) {
     fs::create_dir_all(path.join("usr/bin")).unwrap();
     fs::write(path.join("usr/bin/tool"), "tool").unwrap();
     fs::create_dir_all(path.join("etc")).unwrap();
@@ -400,8 +400,7 @@ fn locks_conflict_across_hard_links() {
     let one = s.write("/tmp/f", "");
     s.done(Request::Link { from: at("/tmp/f"), to: at("/tmp/g") });
     let other = s.open("/tmp/g", libc::O_RDONLY).unwrap().0;
-    let lock =
-        |owner, kind| Lock { family: LockFamily::Record, kind, owner, pid: owner as i32, start: 0, end: 9 };
+    let lock = |owner, kind| Lock { family: LockFamily::Record, kind, owner, pid: owner as i32, start: 0, end: 9 };
     s.done(Request::SetLock { node: one, lock: lock(1, LockKind::Write) });
     s.fails(Request::SetLock { node: other, lock: lock(2, LockKind::Read) }, Errno::EAGAIN);
     let reply = s.ask(Request::GetLock { node: other, lock: lock(2, LockKind::Read) });

@@ -139,11 +139,9 @@ impl Gofer {
         if is(&attributes, libc::S_IFDIR) {
             return Ok((held.fd.as_fd(), c"."));
         }
-        let (directory, name) = match (&held.place, &self.root_of(held)?.file) {
-            (Some((directory, name)), _) => (directory.fd.as_fd(), &**name),
-            (None, Some(place)) => (place.directory.as_fd(), &*place.name),
-            (None, None) => return Err(Errno::EOPNOTSUPP),
-        };
+        // A root that is a single file has no place.
+        let (directory, name) =
+            held.place.as_ref().map(|(directory, name)| (directory.fd.as_fd(), &**name)).ok_or(Errno::EOPNOTSUPP)?;
         let there = host::attributes_at(directory, name)?;
         if (there.device, there.inode) == (attributes.device, attributes.inode) {
             Ok((directory, name))
@@ -211,8 +209,9 @@ impl Gofer {
             return Err(Errno::EROFS);
         }
         if name.is_empty() {
-            let place = root.file.as_ref().ok_or(Errno::EISDIR)?;
-            return open_regular(place.directory.as_fd(), &place.name, access);
+            let file = root.file(access)?.try_clone_to_owned()?;
+            let attributes = host::attributes(file.as_fd())?;
+            return Ok((Reply::Opened(Entry { handle: Handle(0), attributes, target: Vec::new() }), Some(file)));
         }
         open_regular(held.fd.as_fd(), &component(name)?, access)
     }

@@ -29,7 +29,7 @@ impl Drop for Scratch {
 
 fn gofer(path: &Path, readonly: bool) -> (Gofer, Handle) {
     let fd = OwnedFd::from(fs::File::open(path).unwrap());
-    let gofer = Gofer::new(vec![Root::new(fd, readonly, 0, None).unwrap()], 4096);
+    let gofer = Gofer::new(vec![Root::new(fd, readonly).unwrap()], 4096);
     let root = walked(&gofer, Request::Attach { root: 0 }).0[0].handle;
     (gofer, root)
 }

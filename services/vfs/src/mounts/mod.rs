@@ -70,6 +70,12 @@ pub enum Seen {
     Foreign(u32),
 }
 
+/// A place within a foreign mount: the mount's id, and the names that lead there.
+pub type InForeign = (u32, Names);
+
+/// The names of a path.
+type Names = Vec<Vec<u8>>;
+
 /// Mounts that a guest can have at most.
 const LIMIT: usize = 4096;
 
@@ -80,13 +86,13 @@ pub struct Mounts {
     /// What is mounted on a place.
     covered: HashMap<Place, u32>,
     /// Mounts within foreign mounts, by path.
-    inside: HashMap<u32, Vec<(Vec<Vec<u8>>, u32)>>,
+    inside: HashMap<u32, Vec<(Names, u32)>>,
     last: u32,
 }
 
 impl Mounts {
     /// Adds a mount. `inside` says that its parent lies beneath a foreign mount, at this path.
-    pub fn add(&mut self, mut mount: Mount, inside: Option<(u32, Vec<Vec<u8>>)>) -> Result<u32, Errno> {
+    pub fn add(&mut self, mut mount: Mount, inside: Option<InForeign>) -> Result<u32, Errno> {
         if self.mounts.len() >= LIMIT {
             return Err(Errno::ENOSPC);
         }
@@ -145,9 +151,8 @@ impl Mounts {
     pub fn beneath_foreign(&self, foreign: u32, path: &[u8]) -> Option<(u32, Vec<u8>)> {
         let inside = self.inside.get(&foreign)?;
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
-        let fits = |mountpoint: &[Vec<u8>]| {
-            mountpoint.len() <= parts.len() && mountpoint.iter().zip(&parts).all(|(a, b)| &a[..] == *b)
-        };
+        let fits =
+            |mountpoint: &[Vec<u8>]| mountpoint.len() <= parts.len() && mountpoint.iter().zip(&parts).all(|(a, b)| &a[..] == *b);
         let (mountpoint, id) = inside.iter().rev().filter(|(path, _)| fits(path)).max_by_key(|(path, _)| path.len())?;
         Some((*id, parts[mountpoint.len()..].join(&b'/')))
     }

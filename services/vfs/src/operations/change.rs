@@ -36,9 +36,8 @@ impl World {
         let caller = &at.caller;
         if !has(caller, Capability::Chown) {
             let keeps_owner = uid.is_none_or(|uid| uid == attributes.uid && caller.uid == uid);
-            let may_group = gid.is_none_or(|gid| {
-                caller.uid == attributes.uid && (gid == attributes.gid || in_group(caller, gid))
-            });
+            let may_group =
+                gid.is_none_or(|gid| caller.uid == attributes.uid && (gid == attributes.gid || in_group(caller, gid)));
             if !keeps_owner || !may_group {
                 return Err(Errno::EPERM.into());
             }
@@ -82,7 +81,14 @@ impl World {
     }
 
     /// Whether the caller may read or write an extended attribute of this name (xattr(7)).
-    fn permit_xattr(&self, caller: &Caller, place: Place, attributes: &Attributes, name: &[u8], write: bool) -> Result<(), Errno> {
+    fn permit_xattr(
+        &self,
+        caller: &Caller,
+        place: Place,
+        attributes: &Attributes,
+        name: &[u8],
+        write: bool,
+    ) -> Result<(), Errno> {
         let refused = if write { Errno::EPERM } else { Errno::ENODATA };
         if name.starts_with(b"user.") && name.len() > 5 {
             if ![libc::S_IFREG, libc::S_IFDIR].contains(&kind(attributes)) {
@@ -98,8 +104,7 @@ impl World {
             return if has(caller, Capability::SysAdmin) { Ok(()) } else { Err(refused) };
         }
         if name.starts_with(b"security.") {
-            let capability =
-                if name == b"security.capability" { Capability::Setfcap } else { Capability::SysAdmin };
+            let capability = if name == b"security.capability" { Capability::Setfcap } else { Capability::SysAdmin };
             return if !write || has(caller, capability) { Ok(()) } else { Err(Errno::EPERM) };
         }
         Err(Errno::EOPNOTSUPP)

@@ -11,7 +11,7 @@ use super::kind;
 use crate::{
     gofer::{Gofer, Held},
     mounts::Place,
-    permissions::{Capability, EXECUTE, WRITE, has, in_group, owns},
+    permissions::{Capability, EXECUTE, READ, WRITE, has, in_group, owns},
     tree::{FsKind, InodeId, NewFile},
     walk::{End, Last, Stop, Walk, Walked},
     world::World,
@@ -149,7 +149,8 @@ impl World {
         }
         // As with fs.protected_hardlinks: others' files only when they are plain and can be read and written.
         let plain = kind(&attributes) == libc::S_IFREG && attributes.mode & libc::S_ISUID == 0;
-        if !owns(caller, &attributes) && !(plain && self.permit(caller, old, 6).is_ok()) {
+        let may = owns(caller, &attributes) || (plain && self.permit(caller, old, READ | WRITE).is_ok());
+        if !may {
             return Err(Errno::EPERM.into());
         }
         self.permit_creation(caller, parent, attributes.mode)?;

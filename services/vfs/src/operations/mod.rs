@@ -11,7 +11,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use bulkhead_ipc::{
     Errno,
-    vfs::{Attributes, At, Caller, Reply, Request},
+    vfs::{At, Attributes, Caller, Reply, Request},
 };
 
 use crate::{
@@ -40,12 +40,7 @@ impl World {
         (reply, fd)
     }
 
-    fn dispatch(
-        &mut self,
-        gofer: &mut Gofer,
-        request: &Request,
-        fd: &mut Option<Arc<OwnedFd>>,
-    ) -> Result<Reply, (Stop, bool)> {
+    fn dispatch(&mut self, gofer: &mut Gofer, request: &Request, fd: &mut Option<Arc<OwnedFd>>) -> Result<Reply, (Stop, bool)> {
         let first = |stop: Stop| (stop, false);
         let done = |result: Walked<()>| result.map(|()| Reply::Done).map_err(first);
         let plain = |result: Result<Reply, Errno>| result.map_err(|errno| (Stop::Errno(errno), false));
@@ -57,8 +52,7 @@ impl World {
                 Ok(reply)
             }
             Request::Reopen { node, flags } => {
-                let (reply, opened) =
-                    self.reopen(gofer, *node, *flags).map_err(|errno| (Stop::Errno(errno), false))?;
+                let (reply, opened) = self.reopen(gofer, *node, *flags).map_err(|errno| (Stop::Errno(errno), false))?;
                 *fd = opened;
                 Ok(reply)
             }
@@ -79,9 +73,7 @@ impl World {
             Request::SetTimes { at, accessed, modified } => done(self.set_times(gofer, at, *accessed, *modified)),
             Request::Truncate { at, size } => done(self.truncate(gofer, at, *size)),
             Request::GetXattr { at, name } => self.get_xattr(gofer, at, name).map_err(first),
-            Request::SetXattr { at, name, value, flags } => {
-                done(self.set_xattr(gofer, at, name, Some(value), *flags))
-            }
+            Request::SetXattr { at, name, value, flags } => done(self.set_xattr(gofer, at, name, Some(value), *flags)),
             Request::ListXattr { at } => self.list_xattrs(gofer, at).map_err(first),
             Request::RemoveXattr { at, name } => done(self.set_xattr(gofer, at, name, None, 0)),
             Request::Statfs { at } => self.statistics(gofer, at).map_err(first),
@@ -97,9 +89,7 @@ impl World {
                 }
                 Ok(Reply::Done)
             }
-            Request::SetLock { node, lock } => {
-                plain(self.locks(*node).and_then(|locks| locks.set(*lock)).map(|()| Reply::Done))
-            }
+            Request::SetLock { node, lock } => plain(self.locks(*node).and_then(|locks| locks.set(*lock)).map(|()| Reply::Done)),
             Request::GetLock { node, lock } => plain(self.locks(*node).map(|locks| Reply::Lock(locks.get(lock)))),
             Request::DropLocks { node, family, owner } => {
                 plain(self.locks(*node).map(|locks| locks.drop_owner(*family, *owner)).map(|()| Reply::Done))

@@ -48,7 +48,8 @@ impl World {
             return Err(fail(Errno::EPERM));
         }
         let place = self.resolve(gofer, at).map_err(first)?;
-        let is_root = matches!(self.mounts.get(place.mount).map_err(fail)?.target, Target::Tree { root, .. } if root == place.dentry);
+        let is_root =
+            matches!(self.mounts.get(place.mount).map_err(fail)?.target, Target::Tree { root, .. } if root == place.dentry);
         if flags & libc::MS_REMOUNT != 0 {
             return if is_root { self.remount(place, flags).map_err(fail) } else { Err(fail(Errno::EINVAL)) };
         }

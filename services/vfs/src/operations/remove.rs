@@ -105,9 +105,9 @@ impl World {
         let old = from_walk.look_up(self, gofer, source.parent, &source.name).map_err(first)?;
         let old = old.ok_or_else(|| first(Errno::ENOENT.into()))?.dentry;
         self.tree.hold(old);
-        let result = to_walk
-            .look_up(self, gofer, target.parent, &target.name)
-            .and_then(|new| Ok(self.rename_found(gofer, &from.caller, (source, old), (&target, new.map(|new| new.dentry)), flags)?));
+        let result = to_walk.look_up(self, gofer, target.parent, &target.name).and_then(|new| {
+            Ok(self.rename_found(gofer, &from.caller, (source, old), (&target, new.map(|new| new.dentry)), flags)?)
+        });
         self.tree.release(old);
         result.map_err(second)
     }

@@ -58,7 +58,7 @@ impl<K: Key, T> Arena<K, T> {
     }
 
     /// How many values there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 }

@@ -21,7 +21,13 @@ impl Tree {
 
     /// An fd for reading or (`access`) writing a regular file. A file of the lower layer is copied up before it is written;
     /// whoever has it open for reading keeps the old data, as with Linux's overlayfs.
-    pub fn open_content(&mut self, gofer: &mut Gofer, inode: InodeId, access: u32, truncate: bool) -> Result<Arc<OwnedFd>, Errno> {
+    pub fn open_content(
+        &mut self,
+        gofer: &mut Gofer,
+        inode: InodeId,
+        access: u32,
+        truncate: bool,
+    ) -> Result<Arc<OwnedFd>, Errno> {
         let writes = access != libc::O_RDONLY.cast_unsigned() || truncate;
         if self.is_direct(inode) {
             let fd = self.open_on_host(gofer, inode, access)?;

@@ -25,13 +25,7 @@ impl Tree {
 
     /// What `name` is in a directory; `None` when it is not there. `ahead` are the names that will be looked for beneath it: they
     /// are brought along where that costs nothing.
-    pub fn lookup(
-        &mut self,
-        gofer: &mut Gofer,
-        dir: DentryId,
-        name: &[u8],
-        ahead: &[&[u8]],
-    ) -> Result<Option<DentryId>, Errno> {
+    pub fn lookup(&mut self, gofer: &mut Gofer, dir: DentryId, name: &[u8], ahead: &[&[u8]]) -> Result<Option<DentryId>, Errno> {
         let (inode, directory) = self.directory(dir)?;
         let child = directory.children.get(name).copied();
         let complete = directory.complete;
