@@ -168,6 +168,7 @@ pub struct NetstackSetup {}
 /// debug plane's listening socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process, and it is taken apart at once")]
 pub enum Role {
     Sentry(SentrySetup),
     Vfs(VfsSetup),
