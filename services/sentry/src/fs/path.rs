@@ -265,7 +265,11 @@ impl<'t> Walk<'t> {
             match self.thread.kernel.vfs.call(&make(from_at.clone(), to_at.clone()))?.0 {
                 Reply::Done => return Ok(()),
                 Reply::Foreign { place, second: false } => from = self.enter(&place, from_at.follow)?,
-                Reply::Foreign { place, second: true } => to = self.enter(&place, to_at.follow)?,
+                Reply::Foreign { place, second: true } => {
+                    // That the new name is not there yet is not what is wrong with it: it is in another file system.
+                    let entered = self.enter(&place, to_at.follow);
+                    to = entered.map_err(|errno| if errno == Errno::ENOENT { Errno::EXDEV } else { errno })?;
+                }
                 other => return Err(unexpected(&other)),
             }
         }
