@@ -83,7 +83,7 @@ pub fn prlimit64(thread: &mut Thread, arguments: Arguments) -> SysResult {
         let (me, them) = (thread.credentials(), task.credentials());
         let users = [them.uid, them.euid, them.suid].iter().all(|id| *id == me.uid);
         let groups = [them.gid, them.egid, them.sgid].iter().all(|id| *id == me.gid);
-        if !(users && groups) && !me.has(capability::SYS_RESOURCE) {
+        if !(users && groups || me.has(capability::SYS_RESOURCE)) {
             return Err(Errno::EPERM);
         }
     }

@@ -69,7 +69,7 @@ pub fn sched_setaffinity(thread: &mut Thread, arguments: Arguments) -> SysResult
 /// sched_getaffinity(2): tells how many bytes it wrote.
 pub fn sched_getaffinity(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let length = arguments.uint(1) as usize;
-    if length % 8 != 0 || length * 8 < Executor::cpus() {
+    if !length.is_multiple_of(8) || length * 8 < Executor::cpus() {
         return Err(Errno::EINVAL);
     }
     let task = find(thread, arguments.int(0)).map_err(|_| Errno::ESRCH)?;
@@ -330,7 +330,7 @@ pub fn ioprio_set(thread: &mut Thread, arguments: Arguments) -> SysResult {
 /// ioprio_get(2): without one of its own, a task has the best-effort one that its niceness gives.
 pub fn ioprio_get(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let value = |scheduling: &Scheduling| match scheduling.io_priority {
-        0 => 2 << 13 | (scheduling.nice + 20) / 5,
+        0 => (2 << 13) | ((scheduling.nice + 20) / 5),
         value => value,
     };
     let tasks = targets(thread, arguments.int(0).wrapping_sub(1), arguments.int(1))?;
