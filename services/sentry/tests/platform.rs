@@ -1,6 +1,9 @@
 //! The platform with real guest code on real stubs. One process, started with one thread, so it has its own `main`.
 //! `platform NAME` runs the tests whose names contain NAME; `platform --bench` measures.
 
+// All of it is plain system calls on fds and processes of the test's own, and addresses of its own code.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
 use std::{
     arch::global_asm,
     future::Future,
@@ -164,7 +167,9 @@ impl Guest {
             let length = &raw const guest_end as usize - &raw const guest_start as usize;
             std::slice::from_raw_parts(&raw const guest_start, length)
         };
-        let (code, data) = (memory_file(blob, PAGE), memory_file(&[], DATA_SIZE));
+        Guest::with(platform, memory_file(blob, PAGE), memory_file(&[], DATA_SIZE))
+    }
+    fn with(platform: &Arc<Platform>, code: OwnedFd, data: OwnedFd) -> Guest {
         let space = platform.new_space().unwrap();
         space.apply(&[map(CODE, PAGE, Protection::READ | Protection::EXECUTE, &code), map(DATA, DATA_SIZE, RW, &data)]).unwrap();
         Guest { space, data, _code: code }
@@ -736,6 +741,53 @@ fn bench(platform: &Arc<Platform>) {
     });
 }
 
+/// What the platform does under the policy that the sentry seals itself with; a forbidden call kills the process.
+fn sealed(platform: &Arc<Platform>) {
+    let files: Vec<(OwnedFd, OwnedFd)> = (0..4)
+        .map(|_| {
+            let guest = Guest::new(platform);
+            (guest._code.try_clone().unwrap(), guest.data.try_clone().unwrap())
+        })
+        .collect();
+    let policy = bulkhead_ipc::confine::Policy::parse(include_str!("../src/policy.seccomp")).unwrap();
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    for program in policy.compile().unwrap() {
+        seccompiler::apply_filter_all_threads(&program).unwrap();
+    }
+    for (index, (code, data)) in files.into_iter().enumerate() {
+        let platform = platform.clone();
+        on_worker(index % 2, async move {
+            let guest = Guest::with(&platform, code, data);
+            let mut contexts = [guest.thread(), guest.thread()];
+            for context in &mut contexts {
+                let mut registers = at(guest_calls::at());
+                for _ in 0..100 {
+                    assert_eq!(run(context, &mut registers).await, Event::Syscall);
+                    context.cpu_time();
+                }
+                registers = at(guest_spin::at());
+                let interrupter = context.interrupter();
+                let timer = bulkhead_sentry::executor::Timer::new(move || interrupter.interrupt());
+                timer.arm(deadline_after(Duration::from_millis(5)));
+                assert_eq!(run(context, &mut registers).await, Event::Interrupted);
+                bulkhead_sentry::executor::blocking(|| ()).await;
+            }
+            let queue = Arc::new(bulkhead_sentry::executor::WaitQueue::new());
+            bulkhead_sentry::executor::HostPoller::arm(0, bulkhead_sentry::executor::Readiness::OUT, queue);
+            guest.space.clear().unwrap();
+            drop(contexts);
+            drop(guest);
+            sleep_until(deadline_after(Duration::from_millis(50))).await;
+        });
+    }
+}
+
+fn the_platform_lives_within_the_sentrys_policy() {
+    let status = std::process::Command::new(std::env::current_exe().unwrap()).arg("--sealed").status().unwrap();
+    assert!(status.success(), "{status}");
+    println!("test the_platform_lives_within_the_sentrys_policy ok");
+}
+
 type Test = (&'static str, fn(&Arc<Platform>));
 
 macro_rules! tests {
@@ -763,6 +815,10 @@ const TESTS: &[Test] = tests! {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
+    let sealed_child = arguments.iter().any(|argument| argument == "--sealed");
+    if !sealed_child && !arguments.iter().any(|argument| argument == "--bench") && filter.is_empty() {
+        the_platform_lives_within_the_sentrys_policy();
+    }
     let cpus: Vec<u32> = (0..std::thread::available_parallelism().map_or(1, |count| count.get() as u32)).collect();
     let platform = match Platform::start(&cpus) {
         Ok(platform) => platform,
@@ -771,6 +827,9 @@ fn main() {
             std::process::exit(1);
         }
     };
+    if sealed_child {
+        return sealed(&platform);
+    }
     if arguments.iter().any(|argument| argument == "--bench") {
         return bench(&platform);
     }
