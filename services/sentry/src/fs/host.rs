@@ -300,6 +300,8 @@ impl FileOps for HostFile {
     fn reopen(&self, _: &Thread, file: &OpenFile, flags: u32) -> Result<Arc<OpenFile>, Errno> {
         if flags & libc::O_TRUNC as u32 != 0 && self.kind == Kind::Regular {
             host_io::truncate(self.raw(), 0)?;
+            // The position is the host's, shared by all descriptions: left beyond the end it would make a hole.
+            host_io::seek(self.raw(), 0, libc::SEEK_SET)?;
         }
         Ok(OpenFile::new(file.ops.clone(), flags, None))
     }
