@@ -149,7 +149,8 @@ fn auxiliary(image: &Image, identity: &Identity, vdso: u64, seed: u64, platform:
     let host = |key: u64| unsafe { libc::getauxval(key) };
     let mut entries = vec![
         (libc::AT_SYSINFO_EHDR, vdso),
-        (libc::AT_HWCAP, host(libc::AT_HWCAP)),
+        // Not from the host's vector: the C library overwrites what it read there.
+        (libc::AT_HWCAP, u64::from(std::arch::x86_64::__cpuid(1).edx)),
         (libc::AT_PAGESZ, PAGE_SIZE),
         (libc::AT_CLKTCK, CLOCK_TICKS),
         (libc::AT_PHDR, image.headers_address),
