@@ -273,10 +273,10 @@ fn faults_are_told_and_can_be_resolved(platform: &Arc<Platform>) {
         assert_eq!(fault.signal, libc::SIGSEGV);
         registers = at(guest_spin::at());
         registers.eflags |= 0x100;
-        for step in 1..4 {
+        for step in 1_u64..4 {
             let Event::Fault(fault) = run(&mut context, &mut registers).await else { panic!() };
             assert_eq!(fault.signal, libc::SIGTRAP);
-            assert_eq!(registers.rbx, (step + 1) / 2);
+            assert_eq!(registers.rbx, step.div_ceil(2));
         }
         guest.space.clear().unwrap();
         registers = at(guest_calls::at());
