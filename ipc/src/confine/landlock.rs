@@ -17,14 +17,18 @@ pub enum Files<'a> {
 /// The newest Landlock that we know; what an older host does not have is left out.
 const NEWEST: ABI = ABI::V7;
 
-/// Denies every access by path but `files`, every TCP port, and signals and abstract sockets of processes outside. Tells
-/// whether the host has Landlock.
-pub(super) fn restrict(files: Files<'_>) -> Result<bool, ConfineError> {
+/// Denies every access by path but `files`, every TCP port, abstract sockets of processes outside, and (unless `signals`) signals
+/// to them: processes that were made before are outside too. Tells whether the host has Landlock.
+pub(super) fn restrict(files: Files<'_>, signals: bool) -> Result<bool, ConfineError> {
+    let mut scope = Scope::from_all(NEWEST);
+    if signals {
+        scope.remove(Scope::Signal);
+    }
     let failed = |error: landlock::RulesetError| ConfineError::Landlock(error.to_string());
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))
         .and_then(|rules| rules.handle_access(AccessNet::from_all(NEWEST)))
-        .and_then(|rules| rules.scope(Scope::from_all(NEWEST)))
+        .and_then(|rules| rules.scope(scope))
         .and_then(Ruleset::create)
         .map_err(failed)?;
     if let Files::Beneath(roots) = files {

@@ -38,13 +38,16 @@ pub struct Restrictions<'a> {
     pub file_size: Option<u64>,
     /// Whether processes of the same user may look into its memory, as the sentry has to with its stubs.
     pub dumpable: bool,
+    /// Whether it may signal processes that it made before, as the sentry has to with its stubs. (Others it does not see: it is in
+    /// a pid namespace of its own.)
+    pub signals: bool,
     /// What Landlock lets it reach by path.
     pub files: Files<'a>,
 }
 
 impl Default for Restrictions<'_> {
     fn default() -> Self {
-        Restrictions { capabilities: &[], open_files: 1024, file_size: None, dumpable: false, files: Files::None }
+        Restrictions { capabilities: &[], open_files: 1024, file_size: None, dumpable: false, signals: false, files: Files::None }
     }
 }
 
@@ -85,7 +88,7 @@ impl Confinement {
         limits::set(restrictions)?;
         capabilities::keep_only(restrictions.capabilities)?;
         limits::forbid_new_privileges()?;
-        let landlock = landlock::restrict(restrictions.files)?;
+        let landlock = landlock::restrict(restrictions.files, restrictions.signals)?;
         limits::set_dumpable(restrictions.dumpable)?;
         Ok(Confinement { landlock })
     }

@@ -37,7 +37,7 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
     // These need what the lock-down takes: the host's /proc, and stubs that the one thread that there is now makes.
     let proc = ProcState::new(executor::now());
     let platform = Platform::start(&setup.cpus)?;
-    let prepared = service.prepare(&Restrictions { open_files: OPEN_FILES, ..Default::default() })?;
+    let prepared = service.prepare(&Restrictions { open_files: OPEN_FILES, signals: true, ..Default::default() })?;
     let memory = MemoryFile::new(setup.memory_limit)?;
     // Starts the workers, which pin themselves.
     Executor::spawn(0, std::future::ready(()));
