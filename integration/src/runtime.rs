@@ -77,6 +77,10 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        // A test that failed may leave containers.
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let _ = self.command(&["delete", "--force"]).arg(entry.file_name()).stderr(Stdio::null()).status();
+        }
         let _ = fs::remove_dir_all(&self.root);
     }
 }

@@ -16,14 +16,14 @@ use bulkhead_integration::{
 
 const SERVICES: [&str; 4] = ["sentry", "vfs", "netstack", "gofer"];
 
-/// Processes whose parent is `parent`, with their names.
+/// Processes whose parent is `parent`, each with the first word of its command line.
 fn children(parent: u32) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for thread in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
         for child in fs::read_to_string(thread.path().join("children")).unwrap_or_default().split_whitespace() {
             if let Ok(pid) = child.parse() {
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                found.push((pid, name.trim_end().to_owned()));
+                let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                found.push((pid, command.split('\0').next().unwrap_or_default().to_owned()));
             }
         }
     }
@@ -34,9 +34,8 @@ fn children(parent: u32) -> Vec<(u32, String)> {
 fn service(run: u32, name: &str) -> Option<u32> {
     let mut processes = vec![run];
     while let Some(parent) = processes.pop() {
-        for (pid, comm) in children(parent) {
-            // Names are cut at 15 bytes.
-            if comm == format!("bulkhead-{name}")[..("bulkhead-".len() + name.len()).min(15)] {
+        for (pid, program) in children(parent) {
+            if program == format!("bulkhead-{name}") {
                 return Some(pid);
             }
             processes.push(pid);
@@ -214,7 +213,7 @@ fn a_guest_that_tries_every_system_call_reaches_only_what_the_stub_filter_allows
         libc::SYS_seccomp,
         libc::SYS_rt_sigprocmask,
         libc::SYS_sigaltstack,
-        libc::SYS_arch_prctl,
+        libc::SYS_prctl,
         libc::SYS_exit,
         libc::SYS_exit_group,
     ];

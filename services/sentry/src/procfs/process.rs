@@ -219,7 +219,7 @@ impl Subject {
                 "FDSize",
                 &task.files().list().last().map_or(64, |(fd, ..)| (fd.0 as usize + 1).next_power_of_two().max(64)).to_string(),
             );
-            let groups: String = who.groups.iter().map(|group| format!("{group} ")).collect();
+            let groups = who.groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" ") + " ";
             line("Groups", &groups);
         }
         line("NStgid", &self.process.pid.to_string());
