@@ -47,9 +47,13 @@ fn background_jobs_traps_and_wait() {
 
 #[test]
 fn exit_status_and_death_by_signal_go_through() {
-    for (script, expected) in
-        [("exit 0", 0), ("exit 3", 3), ("exit 255", 255), ("{ (kill -KILL $BASHPID); } 2>/dev/null; exit $?", 137), ("exec /bin/false", 1)]
-    {
+    for (script, expected) in [
+        ("exit 0", 0),
+        ("exit 3", 3),
+        ("exit 255", 255),
+        ("{ (kill -KILL $BASHPID); } 2>/dev/null; exit $?", 137),
+        ("exec /bin/false", 1),
+    ] {
         let output = Scene::bash(script).same();
         assert_eq!(code(&output), expected, "{script}");
     }

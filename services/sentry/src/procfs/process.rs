@@ -364,18 +364,18 @@ impl Subject {
             let write_mode = if mount.flags & libc::ST_RDONLY as u32 != 0 { "ro" } else { "rw" };
             if long {
                 let (major, minor) = (libc::major(mount.device), libc::minor(mount.device));
-                let _ = text.write(format_args!("{} {} {major}:{minor} ", mount.id, mount.parent));
+                text.write(format_args!("{} {} {major}:{minor} ", mount.id, mount.parent));
                 text.extend(escaped(&mount.root));
                 text.push(b' ');
                 text.extend(escaped(&mount.mountpoint));
-                let _ = text.write(format_args!(" {flags} - {} ", mount.fstype));
+                text.write(format_args!(" {flags} - {} ", mount.fstype));
                 text.extend(escaped(mount.source.as_bytes()));
-                let _ = text.write(format_args!(" {write_mode}{options}\n"));
+                text.write(format_args!(" {write_mode}{options}\n"));
             } else {
                 text.extend(escaped(mount.source.as_bytes()));
                 text.push(b' ');
                 text.extend(escaped(&mount.mountpoint));
-                let _ = text.write(format_args!(" {} {flags}{options} 0 0\n", mount.fstype));
+                text.write(format_args!(" {} {flags}{options} 0 0\n", mount.fstype));
             }
         }
         Ok(text)
