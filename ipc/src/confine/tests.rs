@@ -165,3 +165,17 @@ fn beneath_a_root_that_landlock_allows_files_can_be_opened() {
     std::fs::remove_dir_all(&directory).unwrap();
     assert_eq!(exited(status), Some(0));
 }
+
+#[test]
+fn a_thread_may_give_memory_back_to_the_host() {
+    let status = in_child(|| {
+        seal("include runtime\ninclude threads");
+        let worker = std::thread::spawn(|| {
+            // Blocks of the allocator's arena for this thread (larger ones are mapped each by itself).
+            let blocks: Vec<Vec<u8>> = (0..1000).map(|_| vec![1; 60_000]).collect();
+            blocks.iter().map(Vec::len).sum::<usize>()
+        });
+        worker.join().unwrap() == 60_000_000
+    });
+    assert_eq!(exited(status), Some(0), "{status:?}");
+}
