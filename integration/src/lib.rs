@@ -6,6 +6,7 @@
 
 pub mod bundle;
 pub mod leftovers;
+pub mod processes;
 pub mod runtime;
 pub mod scene;
 

@@ -10,44 +10,10 @@ use std::{
 use bulkhead_integration::{
     bundle::{Bundle, unique},
     leftovers::Leftovers,
+    processes::{SERVICES, children, kill, service, threads},
     runtime::{Runtime, code, eventually, text},
     tree,
 };
-
-const SERVICES: [&str; 4] = ["sentry", "vfs", "netstack", "gofer"];
-
-/// Processes whose parent is `parent`, each with the first word of its command line.
-fn children(parent: u32) -> Vec<(u32, String)> {
-    let mut found = Vec::new();
-    for thread in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
-        for child in fs::read_to_string(thread.path().join("children")).unwrap_or_default().split_whitespace() {
-            if let Ok(pid) = child.parse() {
-                let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                found.push((pid, command.split('\0').next().unwrap_or_default().to_owned()));
-            }
-        }
-    }
-    found
-}
-
-/// The sandbox's service of this name below a `bulkhead run` process.
-fn service(run: u32, name: &str) -> Option<u32> {
-    let mut processes = vec![run];
-    while let Some(parent) = processes.pop() {
-        for (pid, program) in children(parent) {
-            if program == format!("bulkhead-{name}") {
-                return Some(pid);
-            }
-            processes.push(pid);
-        }
-    }
-    None
-}
-
-fn kill(pid: u32) {
-    let killed = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL);
-    assert!(killed.is_ok(), "{pid}: {killed:?}");
-}
 
 fn run(runtime: &Runtime, bundle: &Path) -> Child {
     let mut command = runtime.command(&["run", "--bundle"]);
@@ -148,11 +114,6 @@ impl Drop for HostTrace {
         let _ = Command::new("umount").arg(&self.mounted).status();
         let _ = fs::remove_dir(&self.mounted);
     }
-}
-
-fn threads(pid: u32) -> Vec<u32> {
-    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).collect()
 }
 
 #[test]

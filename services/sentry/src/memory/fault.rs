@@ -159,7 +159,8 @@ impl AddressSpace {
                 let (low, high) = (piece_start.max(start), piece.end.min(area.end));
                 let offset = |address: u64| piece.offset + (address - piece_start);
                 let (run_start, run_end, references) = self.memory.run(offset(page)).ok_or(Errno::EFAULT)?;
-                let low = low.max(page - (offset(page) - run_start));
+                // The run may begin in the file by more than the address is: another mapping's pages are part of it.
+                let low = low.max(page.saturating_sub(offset(page) - run_start));
                 let high = high.min(page + (run_end - offset(page)));
                 if references == 1 {
                     state.pieces.set_copy_on_write(low, high, false);

@@ -96,6 +96,24 @@ impl AddressSpace {
         lines
     }
 
+    /// The most bytes that were in memory at a time, for getrusage(2) and wait4(2). What [`AddressSpace::usage`] counted is
+    /// exact; beyond that it is a bound, because processes ask for it and end often, and the host finds out how much of a
+    /// range exists page by page only.
+    pub fn peak_resident(&self) -> u64 {
+        let mut state = self.state.lock();
+        let mut pieces = 0;
+        let mut files = 0;
+        for (start, area) in state.areas.iter() {
+            let here: u64 = state.pieces.within(start, area.end).map(|(low, piece)| piece.end - low).sum();
+            pieces += here;
+            if matches!(area.backing, Backing::File(..)) && !area.protection.is_empty() {
+                files += area.end - start - here;
+            }
+        }
+        state.peak_resident = state.peak_resident.max(pieces.min(self.memory.used()) + files);
+        state.peak_resident
+    }
+
     /// Bytes of an area that are in memory. Which pages of a file the host has mapped is not known: all of them count.
     fn resident(&self, state: &State, start: u64, area: &Area) -> u64 {
         let pieces: u64 = state

@@ -134,7 +134,7 @@ impl Usage {
 
 /// Largest resident size so far, which survives execve.
 fn peak(task: &Task) -> u64 {
-    task.memory().usage().peak_resident.max(task.process.peak_resident.load(Ordering::Relaxed))
+    task.memory().peak_resident().max(task.process.peak_resident.load(Ordering::Relaxed))
 }
 
 /// getrusage(2).

@@ -32,7 +32,7 @@ pub(super) async fn exit(thread: Thread) {
     leave_files(&task);
 
     if process.thread_count() == 1 {
-        process.peak_resident.fetch_max(task.memory().usage().peak_resident, Ordering::Relaxed);
+        process.peak_resident.fetch_max(task.memory().peak_resident(), Ordering::Relaxed);
     }
     let left = process.retire(&task);
     task.hand_over_signals();

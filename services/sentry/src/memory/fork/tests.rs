@@ -79,6 +79,37 @@ fn the_last_owner_writes_without_a_copy() {
 }
 
 #[test]
+fn a_copy_at_a_low_address_does_not_reach_below_it() {
+    let parent = space();
+    // One after the other in the memory file, so that their pages are one run there, but the second lies lowest.
+    map(&parent, BASE + (1 << 32), 1024, AreaFlags::empty());
+    map(&parent, BASE, 4, AreaFlags::empty());
+    for at in [BASE, BASE + (1 << 32)] {
+        parent.touch(at, Some(1)).unwrap();
+    }
+    for shared in [true, false] {
+        let child = parent.fork().unwrap();
+        if !shared {
+            drop(child);
+        }
+        parent.touch(BASE, Some(2)).unwrap();
+        assert_eq!((parent.touch(BASE, None), parent.touch(BASE + (1 << 32), None)), (Ok(2), Ok(1)));
+    }
+}
+
+#[test]
+fn the_peak_that_processes_report_is_no_more_than_what_exists() {
+    let space = space();
+    map(&space, BASE, 1 << 18, AreaFlags::empty());
+    for page in 0..100 {
+        space.touch(BASE + page * PAGE_SIZE, Some(1)).unwrap();
+    }
+    assert_eq!(space.peak_resident(), 100 * PAGE_SIZE);
+    space.unmap(BASE, PAGE_SIZE << 18).unwrap();
+    assert_eq!(space.peak_resident(), 100 * PAGE_SIZE);
+}
+
+#[test]
 fn memory_that_is_given_up_goes_back_to_the_host() {
     let space = space();
     map(&space, BASE, 1024, AreaFlags::empty());
