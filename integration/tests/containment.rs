@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -45,6 +45,64 @@ fn a_killed_service_ends_the_sandbox_with_a_message_that_names_it() {
         assert!(message.contains(name) && message.to_lowercase().contains("kill"), "{name}: {message}");
         assert_ne!(code(&output), 0, "{name}");
         Leftovers::of(&runtime).assert_none();
+    }
+}
+
+/// Directories of this name in the host's cgroup hierarchies.
+fn cgroups(id: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name() == *id {
+                    found.push(entry.path());
+                }
+                directories.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// Kills the `index`th process that the supervisor starts, so long after the start of `run`, or as soon as it is there.
+fn kill_after(index: usize, delay: Duration) {
+    // In the order in which the supervisor starts them.
+    let name = ["sentry", "vfs", "gofer", "netstack"][index];
+    let about = format!("{name} after {delay:?}");
+    let runtime = Runtime::bulkhead();
+    let bundle = Bundle::new(&tree("busybox"), &["/bin/sleep", "1000"]);
+    let id = unique("sweep");
+    let mut command = runtime.command(&["run", "--bundle"]);
+    command.arg(bundle.path()).arg(&id).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let start = Instant::now();
+    let run = command.spawn().expect("it starts");
+    std::thread::sleep(delay.saturating_sub(start.elapsed()));
+    let mut pid = None;
+    eventually("the service is started", || {
+        let supervisor = children(run.id()).first().map(|(pid, _)| *pid);
+        pid = supervisor.and_then(|supervisor| children(supervisor).get(index).map(|(pid, _)| *pid));
+        pid.is_some()
+    });
+    let start = Instant::now();
+    kill(pid.expect("it was seen"));
+    let output = run.wait_with_output().expect("it ends");
+    let took = start.elapsed();
+    let message = text(&output.stderr);
+    assert!(message.contains(name) && message.to_lowercase().contains("kill"), "{about}: {message}");
+    assert_ne!(code(&output), 0, "{about}");
+    // A second is the promise; the rest is for a machine that runs other tests as well.
+    assert!(took < Duration::from_secs(2), "{about}: it took {took:?}");
+    Leftovers::of(&runtime).assert_none();
+    assert_eq!(cgroups(&id), Vec::<PathBuf>::new(), "{about}");
+}
+
+#[test]
+fn a_service_may_be_killed_at_any_moment_of_the_start() {
+    for delay in (0..100).step_by(3) {
+        for index in 0..SERVICES.len() {
+            kill_after(index, Duration::from_millis(delay));
+        }
     }
 }
 

@@ -12,11 +12,18 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, fcntl},
-    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair},
+        wait::{WaitStatus, waitpid},
+    },
     unistd::Pid,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    signals,
+};
 
 /// Which host user and group a service runs as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +47,8 @@ impl IdMap {
 /// How to start a service.
 #[derive(Debug)]
 pub struct Launch<'a> {
+    /// Which service, for messages.
+    pub service: &'static str,
     /// Its name: argv, alone.
     pub name: &'a CStr,
     /// The binary's path.
@@ -132,8 +141,24 @@ impl Launch<'_> {
         let process = ServiceProcess { pid, pidfd, gate: ours };
         // On an error the gate closes with `process`, at which the child ends; the caller's teardown has nothing to reap but
         // a zombie, which we take here.
-        self.prepare(&process).inspect_err(|_| process.kill_and_reap())?;
-        Ok(process)
+        match self.prepare(&process) {
+            Ok(()) => Ok(process),
+            Err(error) => Err(self.give_up(&process, error)),
+        }
+    }
+
+    /// Ends and reaps a child that could not be prepared. If it had ended by itself, that is what went wrong.
+    fn give_up(&self, process: &ServiceProcess, error: Error) -> Error {
+        // Its files are closed a moment before it is gone.
+        let mut ended = [PollFd::new(process.pidfd.as_fd(), PollFlags::POLLIN)];
+        let ended = poll(&mut ended, PollTimeout::from(100_u8)) == Ok(1);
+        process.kill();
+        match (ended, waitpid(process.pid, None)) {
+            (true, Ok(WaitStatus::Signaled(_, signal, _))) => {
+                Error::Service { service: self.service, cause: format!("killed by {}", signals::name(signal as i32)) }
+            }
+            _ => error,
+        }
     }
 
     /// What only the parent may do to the child: id maps and limits. Then opens the gate.
@@ -156,11 +181,6 @@ impl ServiceProcess {
     pub fn kill(&self) {
         // It may have ended already.
         let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
-    }
-
-    fn kill_and_reap(&self) {
-        self.kill();
-        let _ = nix::sys::wait::waitpid(self.pid, None);
     }
 
     /// Why it ended before its binary ran, if that was so.

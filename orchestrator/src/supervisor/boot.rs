@@ -173,6 +173,7 @@ fn launch(kind: Kind, null: &File, journal: Journal, stderr: BorrowedFd<'_>) -> 
     let binary = c_string(&binary)?;
     let (ours, theirs) = Channel::pair().map_err(Error::ipc("make a control channel"))?;
     let process = Launch {
+        service: kind.name(),
         name: kind.binary(),
         binary: &binary,
         control: theirs.as_fd(),
