@@ -1,6 +1,11 @@
 //! The host's processes of a running sandbox, seen from outside.
 
-use std::{fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 /// The services that a sandbox has besides its supervisor.
 pub const SERVICES: [&str; 4] = ["sentry", "vfs", "netstack", "gofer"];
@@ -55,6 +60,8 @@ pub struct Holdings {
     pub private_kilobytes: u64,
     /// Memory that it shares with others (the guest's memory among it), in kilobytes.
     pub shared_kilobytes: u64,
+    /// Memory files that it has open, as far as they take memory, in kilobytes.
+    pub memory_file_kilobytes: u64,
     /// Open files.
     pub files: usize,
     /// Threads.
@@ -69,10 +76,16 @@ impl Holdings {
             let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
             line.trim_start_matches(':').trim().split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
         };
+        let files: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().map(|fd| fd.path()).collect();
+        let is_memory = |file: &&PathBuf| fs::read_link(file).is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:"));
+        let memory = files.iter().filter(is_memory).filter_map(|file| fs::metadata(file).ok());
+        // One memory file may be open more than once.
+        let memory: BTreeMap<u64, u64> = memory.map(|memory| (memory.ino(), memory.blocks() / 2)).collect();
         Holdings {
+            memory_file_kilobytes: memory.values().sum(),
             private_kilobytes: kilobytes("RssAnon"),
             shared_kilobytes: kilobytes("RssShmem"),
-            files: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
+            files: files.len(),
             threads: threads(pid).len(),
         }
     }

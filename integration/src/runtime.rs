@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -113,7 +113,7 @@ fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> 
     })
 }
 
-fn wait(child: &mut Child, command: &Command) -> std::process::ExitStatus {
+fn wait(child: &mut Child, command: &Command) -> ExitStatus {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -135,7 +135,12 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Exit code, or 128 + signal as shells have it.
 pub fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0))
+    exit_code(output.status)
+}
+
+/// As [`code`].
+pub fn exit_code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// Waits until `condition` holds; panics with `what` when it does not within ten seconds.
