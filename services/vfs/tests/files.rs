@@ -508,3 +508,25 @@ fn what_the_sentry_makes_up_is_refused() {
     s.batch(NodeId::ROOT, u64::MAX, u32::MAX);
     s.fails(Request::Truncate { at: at("/tmp/f"), size: u64::MAX }, Errno::EFBIG);
 }
+
+#[test]
+fn files_that_are_looked_at_again_and_again_do_not_use_up_the_gofers_handles() {
+    // More than the gofer of these tests has handles, each looked at twice, so that all seem to be in use.
+    const FILES: usize = 5000;
+    let fill = |path: &Path| (0..FILES).for_each(|i| fs::write(path.join(format!("f{i}")), "x").unwrap());
+    for mut sandbox in [overlay(fill), direct(fill)] {
+        for _ in 0..2 {
+            for i in 0..FILES {
+                for _ in 0..2 {
+                    assert_eq!(sandbox.stat(at(&format!("/f{i}"))).map(|attributes| attributes.size), Ok(1), "f{i}");
+                }
+            }
+        }
+    }
+    let mut sandbox = direct(|_| ());
+    for i in 0..FILES {
+        let node = sandbox.write(&format!("/new{i}"), "y");
+        sandbox.done(Request::Forget { nodes: vec![node] });
+        assert!(sandbox.stat(at(&format!("/new{i}"))).is_ok(), "new{i}");
+    }
+}

@@ -23,6 +23,9 @@ use crate::{
     world::{ST_RDONLY, World},
 };
 
+/// How often a request is carried out anew for want of the gofer's handles: other threads may take what was given back.
+const RETRIES: usize = 3;
+
 /// A reply and the fd that goes with it.
 pub type Answer = (Reply, Option<Arc<OwnedFd>>);
 
@@ -30,7 +33,17 @@ impl World {
     /// Answers a request.
     pub fn answer(&mut self, gofer: &mut Gofer, request: &Request) -> Answer {
         let mut fd = None;
-        let reply = match self.dispatch(gofer, request, &mut fd) {
+        let mut result = self.dispatch(gofer, request, &mut fd);
+        // The gofer has no more handles. Nothing was changed then (a file that gets no handle is not made), so that the request can
+        // be carried out anew when some were given back.
+        for _ in 0..RETRIES {
+            if !matches!(result, Err((Stop::Errno(Errno::ENFILE), _))) || !self.tree.give_handles_back() {
+                break;
+            }
+            gofer.close_dropped(true);
+            result = self.dispatch(gofer, request, &mut fd);
+        }
+        let reply = match result {
             Ok(reply) => reply,
             Err((Stop::Errno(errno), _)) => Reply::Error(errno),
             Err((Stop::Foreign(place), second)) => Reply::Foreign { place, second },

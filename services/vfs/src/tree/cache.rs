@@ -5,6 +5,9 @@ use super::{DentryId, DentryState, FsKind, Tree};
 /// Cached dentries at most.
 const LIMIT: usize = 32768;
 
+/// So many handles are given back when the gofer has no more.
+const HANDLES: usize = 1024;
+
 impl Tree {
     /// Enters a dentry that can be found again on the host.
     pub(super) fn remember(&mut self, id: DentryId) {
@@ -21,23 +24,31 @@ impl Tree {
     pub fn trim(&mut self) {
         let excess = self.clock.len().saturating_sub(LIMIT);
         if excess > 0 {
-            self.evict(excess.min(256), true);
+            let count = excess.min(256);
+            self.evict(count, count * 4, |_| true);
         }
     }
 
-    /// Looks at some dentries and forgets up to `count` that nobody came by lately. Without `age`, what was come by stays so: in
-    /// the middle of a request, that is what the request works with.
-    pub(super) fn evict(&mut self, count: usize, age: bool) {
-        let mut left = count;
-        for _ in 0..self.clock.len().min(count.saturating_mul(4)) {
-            let Some(id) = self.clock.pop_front() else { return };
+    /// Forgets some of what keeps handles of the gofer's, which has no more; called between requests. Whether anything went.
+    pub fn give_handles_back(&mut self) -> bool {
+        // Twice around, if need be: the first time, what somebody came by lately is passed over.
+        let looks = self.clock.len() * 2;
+        self.evict(HANDLES, looks, |state| matches!(state, DentryState::Inode(_))) > 0
+    }
+
+    /// Looks at no more than so many dentries and forgets up to `count` that are of a kind, that the host knows everything about
+    /// and that nobody came by since the last look. How many went.
+    fn evict(&mut self, count: usize, looks: usize, is_wanted: impl Fn(DentryState) -> bool) -> usize {
+        let mut gone = 0;
+        for _ in 0..looks {
+            let Some(id) = self.clock.pop_front() else { break };
             let Some(entry) = self.dentries.get(id) else { continue };
             if entry.deleted || !entry.cached {
                 continue;
             }
-            let busy = entry.holds > 0 || entry.touched || !self.is_clean(entry.state);
+            let busy = entry.holds > 0 || entry.touched || !is_wanted(entry.state) || !self.is_clean(entry.state);
             if busy {
-                self.dentries[id].touched &= !age;
+                self.dentries[id].touched = false;
                 self.clock.push_back(id);
                 continue;
             }
@@ -49,11 +60,12 @@ impl Tree {
             {
                 directory.complete = false;
             }
-            left -= 1;
-            if left == 0 {
-                return;
+            gone += 1;
+            if gone == count {
+                break;
             }
         }
+        gone
     }
 
     /// Whether the host knows everything about it.
