@@ -49,6 +49,9 @@ pub enum ChannelError {
         /// Its fds.
         fds: usize,
     },
+    /// The message is lost, because this process may not have the fds that came with it. The channel is as good as before.
+    #[error("this process has too many open files to take those that were sent")]
+    OutOfFiles,
     /// A host call failed.
     #[error("cannot {0}: {1}")]
     Host(&'static str, Errno),
@@ -158,8 +161,12 @@ impl Channel {
         if u32::from_le_bytes([a, b, c, d]) as usize != body.len() {
             return Err(ChannelError::Nonsense("a packet whose length is not what it says"));
         }
-        // Also when the host dropped some because this process has no room for them.
-        if usize::from(u16::from_le_bytes([fds_low, fds_high])) != fds.len() - before {
+        let announced = usize::from(u16::from_le_bytes([fds_low, fds_high]));
+        // The host drops those that this process has no room for. (Who announces more than it sends gains nothing by it.)
+        if fds.len() - before < announced && announced <= PACKET_FDS {
+            return Err(ChannelError::OutOfFiles);
+        }
+        if announced != fds.len() - before {
             return Err(ChannelError::Nonsense("a packet with other fds than it says"));
         }
         let more = flags & MORE != 0;

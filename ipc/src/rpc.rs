@@ -66,7 +66,7 @@ impl Client {
     }
 
     /// Sends `request` (a message of at most [`MAX_MESSAGE`] bytes) and waits for the reply, which replaces what is in
-    /// `reply`; returns the fds that came with it.
+    /// `reply` (also when the fds are lost: [`RpcError::OutOfFiles`]); returns the fds that came with it.
     pub fn call(&mut self, request: &[u8], fds: &[BorrowedFd<'_>], reply: &mut Vec<u8>) -> Result<Vec<OwnedFd>, RpcError> {
         self.link.send(request, fds)?;
         self.link.receive(reply, CALLER_LOOKS, CALLER_LOOKS)
@@ -209,6 +209,9 @@ pub enum RpcError {
     /// A reply without a request.
     #[error("a reply to no request")]
     NotAsked,
+    /// The message came, but this process may not have the fds that came with it. The connection is as good as before.
+    #[error("this process has too many open files")]
+    OutOfFiles,
     /// A host call failed.
     #[error("cannot {0}: {1}")]
     Host(&'static str, crate::Errno),
@@ -221,6 +224,7 @@ impl From<ChannelError> for RpcError {
             ChannelError::NotReady => RpcError::Nonsense("it does not take the fds it is sent"),
             ChannelError::Nonsense(what) => RpcError::Nonsense(what),
             ChannelError::TooLarge { bytes, .. } => RpcError::TooLarge(bytes),
+            ChannelError::OutOfFiles => RpcError::OutOfFiles,
             ChannelError::Host(doing, errno) => RpcError::Host(doing, errno),
         }
     }

@@ -57,12 +57,17 @@ impl Gofer {
 
     fn call(&mut self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Errno> {
         request.encode(&mut self.request);
-        let mut fds = self.client.call(&self.request, &[], &mut self.reply).map_err(|error| {
-            if !matches!(error, RpcError::Closed) {
-                tracing::error!(%error, "the gofer does not answer");
+        let mut fds = match self.client.call(&self.request, &[], &mut self.reply) {
+            Ok(fds) => fds,
+            // The reply is there, without its fd: whoever expects one finds that it is lost.
+            Err(RpcError::OutOfFiles) => Vec::new(),
+            Err(error) => {
+                if !matches!(error, RpcError::Closed) {
+                    tracing::error!(%error, "the gofer does not answer");
+                }
+                return Err(Errno::EIO);
             }
-            Errno::EIO
-        })?;
+        };
         match Reply::decode(&self.reply) {
             Ok(Reply::Error(errno)) => Err(errno),
             Ok(reply) => Ok((reply, if fds.len() == 1 { fds.pop() } else { None })),
@@ -128,7 +133,7 @@ impl Gofer {
     /// Opens a regular file.
     pub fn open(&mut self, directory: &Held, name: &[u8], access: u32) -> Result<OwnedFd, Errno> {
         let request = Request::Open { directory: directory.handle, name: name.to_vec(), access };
-        self.call(&request)?.1.ok_or(Errno::EIO)
+        self.call(&request)?.1.ok_or(Errno::ENFILE)
     }
 
     /// Makes a regular file.
@@ -143,6 +148,12 @@ impl Gofer {
         let request = Request::Create { directory: directory.handle, name: name.to_vec(), mode, uid, gid, access };
         match self.call(&request)? {
             (Reply::Opened(entry), Some(fd)) => Ok((self.found(entry), fd)),
+            (Reply::Opened(entry), None) => {
+                // Without its fd it is as if it had not been made.
+                drop(self.found(entry));
+                let _ = self.unlink(directory, name, false);
+                Err(Errno::ENFILE)
+            }
             _ => Err(Errno::EIO),
         }
     }

@@ -82,13 +82,22 @@ impl VfsClient {
         let mut connection = connection.lock();
         let Connection { client, request: bytes, reply } = &mut *connection;
         request.encode(bytes);
-        let fds = client.call(bytes, &[], reply).map_err(|error| match error {
-            RpcError::TooLarge(_) => Errno::ENAMETOOLONG,
-            error => {
-                tracing::error!(%error, "a call to vfs failed");
-                Errno::EIO
+        let fds = match client.call(bytes, &[], reply) {
+            Ok(fds) => fds,
+            Err(RpcError::TooLarge(_)) => return Err(Errno::ENAMETOOLONG),
+            Err(RpcError::OutOfFiles) => {
+                let reply = Reply::decode(reply);
+                drop(connection);
+                if let Ok(Reply::Opened { node, .. }) = reply {
+                    self.forget(node);
+                }
+                return Err(Errno::ENFILE);
             }
-        })?;
+            Err(error) => {
+                tracing::error!(%error, "a call to vfs failed");
+                return Err(Errno::EIO);
+            }
+        };
         let reply = Reply::decode(reply).map_err(|error| {
             tracing::error!(%error, "vfs sent nonsense");
             Errno::EIO
