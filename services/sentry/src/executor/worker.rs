@@ -63,6 +63,8 @@ thread_local! {
     static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
     /// The task woken last by what runs on this worker: polled next, because it shares the cache and the CPU with its waker.
     static NEXT: RefCell<Option<Runnable>> = const { RefCell::new(None) };
+    /// Counts the polls of tasks on this worker.
+    static TURN: Cell<u64> = const { Cell::new(0) };
     /// While posts are drained, woken tasks queue up in order.
     static IN_ORDER: Cell<bool> = const { Cell::new(false) };
 }
@@ -105,6 +107,12 @@ fn workers() -> &'static Workers {
 
 pub(crate) fn current() -> Option<usize> {
     CURRENT.get()
+}
+
+/// Tells whether a task was away from its worker: two calls give the same only within one poll (of a task that stays on its
+/// worker; else they may, by chance).
+pub(crate) fn turn() -> u64 {
+    TURN.get()
 }
 
 pub(super) fn count() -> usize {
@@ -210,6 +218,7 @@ fn run(index: usize, cpu: Option<u32>) {
             match runnable {
                 Some(runnable) => {
                     idle = false;
+                    TURN.set(TURN.get().wrapping_add(1));
                     runnable.run();
                 }
                 None => break,

@@ -18,7 +18,7 @@ use super::{
     stub::Shared,
 };
 use crate::{
-    executor::{current_worker, futex_wake, now},
+    executor::{current_worker, futex_wake, now, turn},
     platform::{Event, Registers},
 };
 
@@ -30,6 +30,8 @@ pub struct Context {
     starting: Option<Box<Starting>>,
     /// The next event, known at resume: it was interrupted while it was stopped.
     at_once: Option<Registers>,
+    /// The worker's turn in which the last event was seen.
+    seen_in: u64,
 }
 
 struct Starting {
@@ -59,7 +61,7 @@ impl Context {
             frame.set_extended_state(&state);
             None
         };
-        Ok(Context { space: space.clone(), slot, starting, at_once: None })
+        Ok(Context { space: space.clone(), slot, starting, at_once: None, seen_in: 0 })
     }
 
     fn shared(&self) -> &Shared {
@@ -81,6 +83,9 @@ impl Context {
             self.shared().follow_waker(self.slot, worker);
         }
         let record = self.record();
+        if self.seen_in != turn() {
+            record.waits.fetch_add(1, Relaxed);
+        }
         record.since.store(now(), Relaxed);
         // Said first, looked second; an interrupter does it the other way round, so one of the two sees the other.
         record.running.store(true, SeqCst);
@@ -162,6 +167,7 @@ impl Context {
         }
         *registers = self.frame().registers();
         self.stopped();
+        self.seen_in = turn();
         Some(event)
     }
 

@@ -17,6 +17,9 @@ const LOOK_AT_SEVERAL: u64 = 3_000_000;
 const DEAF: u64 = 10_000_000_000;
 /// A thread moves when its CPU has so much more to compute than another (1000: one thread all the time).
 const UNEVEN: u64 = 1300;
+/// Only a thread that runs so long between two waits moves: one that waits more often speaks with others, and a hand-over from
+/// CPU to CPU (50 to 70 µs on a virtual machine) would cost it more than the company does.
+const COMPUTES: u64 = 300_000;
 /// How long a thread that was moved away to compute stays away from the one that wakes it.
 const SETTLED: u64 = 50_000_000;
 
@@ -91,10 +94,11 @@ impl Posts for Shared {
             let ran = record.ran_until(time);
             let share = ran.saturating_sub(record.seen.swap(ran, Relaxed)).min(passed);
             total += share;
+            let waits = record.waits.swap(0, Relaxed);
             if !record.running.load(Acquire) {
                 continue;
             }
-            if share > busiest.0 {
+            if share > busiest.0 && share / (waits + 1) >= COMPUTES {
                 busiest = (share, Some(slot));
             }
             if self.regions.control(slot).state.load(Acquire) != RUNNING {
@@ -140,20 +144,24 @@ impl Shared {
     /// Makes a thread post to, and run at, another worker.
     pub fn move_home(&self, slot: usize, worker: usize) {
         let record = self.records.get(slot);
+        if record.bound.load(Relaxed) != worker {
+            let (pid, tid) = (record.pid.load(Relaxed), record.tid.load(Relaxed));
+            // A forged tid is not of this process: then nothing happens.
+            // SAFETY: signal 0 only asks whether the thread is in the process.
+            let genuine = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) == 0 };
+            match self.cpus.get(worker) {
+                Some(cpu) if genuine => pin_thread(tid, *cpu),
+                // Better a home that is not the best than posts to a CPU where the thread does not run.
+                _ if record.bound.load(Relaxed) < self.cpus.len() => return,
+                _ => {}
+            }
+            record.bound.store(worker, Relaxed);
+        }
         let old = record.home.swap(worker, SeqCst);
         self.regions.control(slot).home.store(worker as u32, SeqCst);
         if record.running.load(SeqCst) && old != worker {
             self.loads[old].running.fetch_sub(1, Relaxed);
             self.loads[worker].running.fetch_add(1, Relaxed);
-        }
-        if record.bound.swap(worker, Relaxed) != worker {
-            let (pid, tid) = (record.pid.load(Relaxed), record.tid.load(Relaxed));
-            // A forged tid is not of this process: then nothing happens.
-            // SAFETY: signal 0 only asks whether the thread is in the process.
-            let genuine = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) == 0 };
-            if genuine && let Some(cpu) = self.cpus.get(worker) {
-                pin_thread(tid, *cpu);
-            }
         }
     }
 }

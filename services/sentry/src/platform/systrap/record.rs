@@ -46,6 +46,8 @@ pub struct Record {
     pub ran: AtomicU64,
     /// How long it had run when its worker looked last.
     pub seen: AtomicU64,
+    /// How often it waited in a call since its worker looked last.
+    pub waits: AtomicU64,
     /// When it was moved to a CPU with less to do.
     pub moved: AtomicU64,
     /// CPU time of its process when the context was made.
