@@ -46,7 +46,7 @@ impl Guest {
     }
 
     fn fork(&self) -> Guest {
-        Guest::on(self.memory.fork().unwrap())
+        Guest::on(self.memory.fork(&[]).unwrap())
     }
 
     async fn run(&mut self, mut registers: Registers) -> Result<Registers, i32> {
@@ -170,7 +170,7 @@ async fn bench(platform: Arc<Platform>, memory: Arc<MemoryFile>) {
     }
     let start = Instant::now();
     for _ in 0..50 {
-        drop(guest.memory.fork().unwrap());
+        drop(guest.memory.fork(&[]).unwrap());
     }
     report("fork (30 areas) + drop", start, 50);
     let start = Instant::now();

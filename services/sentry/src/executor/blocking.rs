@@ -53,7 +53,7 @@ pub(crate) fn submit(work: Work) {
 }
 
 fn serve() {
-    super::worker::unpin_thread();
+    super::unpin_thread();
     let mut state = POOL.state.lock();
     loop {
         if let Some(work) = state.work.pop_front() {

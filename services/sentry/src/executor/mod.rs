@@ -21,7 +21,7 @@ pub(crate) use futex::futex_wake;
 pub use poller::HostPoller;
 pub use timer::{Timer, sleep_until};
 pub use wait::{Registration, WaitQueue, Watcher, wait_for};
-pub(crate) use worker::{Posts, configure, current as current_worker, pin_thread, turn};
+pub(crate) use worker::{Posts, configure, current as current_worker, pin_thread, turn, unpin_thread};
 
 bitflags::bitflags! {
     /// Readiness, as poll(2) has it.

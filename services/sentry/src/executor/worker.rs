@@ -268,7 +268,7 @@ pub(crate) fn pin_thread(tid: i32, cpu: u32) {
 }
 
 /// Lets the calling thread run on any of the workers' CPUs: threads inherit the one of the worker that started them.
-pub(super) fn unpin_thread() {
+pub(crate) fn unpin_thread() {
     let mut set = [0_u64; 16];
     for cpu in &configuration().cpus {
         if let Some(word) = set.get_mut(*cpu as usize / 64) {

@@ -140,11 +140,16 @@ impl AddressSpace {
 
     /// Makes a page of a private area, and some around it, this address space's own, so that it can be written.
     pub(super) fn own(&self, state: &mut State, start: u64, area: &Area, page: u64) -> Result<(), Errno> {
+        self.own_around(state, start, area, page).map(|_| ())
+    }
+
+    /// As `own`; which range it was.
+    pub(super) fn own_around(&self, state: &mut State, start: u64, area: &Area, page: u64) -> Result<(u64, u64), Errno> {
         state.spurious = (0, 0);
         let mut changes = Changes::default();
         let around = if state.pieces.len() > MANY { AROUND_MANY } else { AROUND };
         let chunk = page & !(around - 1);
-        match state.pieces.at(page) {
+        let owned = match state.pieces.at(page) {
             None => {
                 let (object, offset) = area.file_at(start, start).ok_or(Errno::EFAULT)?;
                 let end = start.saturating_add(object.touchable().saturating_sub(offset));
@@ -154,6 +159,7 @@ impl AddressSpace {
                 let (low, high) = state.pieces.gap_around(page, start, area.end.min(end));
                 let (low, high) = (low.max(chunk), high.min(chunk + around));
                 self.copy_from_file(state, start, area, low, high, &mut changes)?;
+                (low, high)
             }
             Some((piece_start, piece)) => {
                 let (low, high) = (piece_start.max(start), piece.end.min(area.end));
@@ -165,6 +171,7 @@ impl AddressSpace {
                 if references == 1 {
                     state.pieces.set_copy_on_write(low, high, false);
                     changes.protect(low, high, area.protection);
+                    (low, high)
                 } else {
                     let extent =
                         self.extent(offset(low.max(chunk)), offset(page), offset(high.min(chunk + around)), offset(high));
@@ -187,10 +194,11 @@ impl AddressSpace {
                     let piece = Piece { end: high, offset: copy, copy_on_write: false };
                     state.pieces.insert(low, piece);
                     changes.map_piece(&self.memory, area, low, &piece, false);
+                    (low, high)
                 }
             }
-        }
-        self.commit(state, changes)
+        };
+        self.commit(state, changes).map(|()| owned)
     }
 
     /// What to copy around `at`: existing pages within `low..high`, without the missing ones at both ends; or, if the page at

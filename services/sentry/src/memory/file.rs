@@ -151,12 +151,21 @@ impl MemoryFile {
 
     /// One reference less to each page; no stub may have the caller's mapping of it any more.
     pub(super) fn release(&self, ranges: impl IntoIterator<Item = (u64, u64)>) {
+        self.reuse(self.forget(ranges));
+    }
+
+    /// One reference less to each page; what nobody refers to any more, for [`MemoryFile::reuse`] once no stub maps it.
+    pub(super) fn forget(&self, ranges: impl IntoIterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+        let mut frames = self.frames.lock();
+        ranges.into_iter().flat_map(|(start, end)| frames.table.decrement(start, end)).collect()
+    }
+
+    /// Lets pages that were forgotten be used again.
+    pub(super) fn reuse(&self, ranges: Vec<(u64, u64)>) {
         let mut frames = self.frames.lock();
         let mut punch = Vec::new();
         for (start, end) in ranges {
-            for (start, end) in frames.table.decrement(start, end) {
-                if end - start <= SMALL { frames.waiting.push((start, end)) } else { punch.push((start, end)) }
-            }
+            if end - start <= SMALL { frames.waiting.push((start, end)) } else { punch.push((start, end)) }
         }
         if frames.waiting.len() > WAITING {
             punch.append(&mut frames.waiting);

@@ -10,11 +10,12 @@ use super::{
     pieces::Piece,
     space::{Changes, State},
 };
-use crate::platform::Protection;
+use crate::{abi::page_down, platform::Protection};
 
 impl AddressSpace {
-    /// A copy (fork(2)): private pages are shared until written.
-    pub fn fork(&self) -> Result<Arc<AddressSpace>, Errno> {
+    /// A copy (fork(2)): private pages are shared until written. Those around the addresses in `soon`, which both will write at
+    /// once (their stacks), are copied now: a fault costs more than copying a few pages.
+    pub fn fork(&self, soon: &[u64]) -> Result<Arc<AddressSpace>, Errno> {
         let host = self.host.sibling()?;
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -52,10 +53,14 @@ impl AddressSpace {
                 }
             }
         }
-        // Before the child can run: nobody may write to a page that it shares.
-        self.commit(state, ours)?;
         let child = AddressSpace::with(host, &self.memory, child);
         child.set_stack_limit(self.stack_limit.load(Ordering::Relaxed));
+        child.gather();
+        for address in soon {
+            self.part(state, &child, page_down(*address), &mut ours);
+        }
+        // Before the child can run: nobody may write to a page that it shares.
+        self.commit(state, ours)?;
         let mut theirs = Changes::default();
         {
             let mut state = child.state.lock();
@@ -67,7 +72,23 @@ impl AddressSpace {
             }
             child.commit(&mut state, theirs)?;
         }
+        child.finish()?;
         Ok(child)
+    }
+
+    /// Gives the child its own copy of the pages around `page`, which only it and its parent share, and the parent its own back.
+    fn part(&self, state: &mut State, child: &AddressSpace, page: u64, ours: &mut Changes) {
+        let mut theirs = child.state.lock();
+        let Some((start, area)) = theirs.areas.at(page).map(|(start, area)| (start, area.clone())) else { return };
+        let Some((low, piece)) = theirs.pieces.at(page) else { return };
+        let shared_by_two = self.memory.run(piece.offset + (page - low)).is_some_and(|(_, _, references)| references == 2);
+        if !piece.copy_on_write || !area.protection.contains(Protection::WRITE) || !shared_by_two {
+            return;
+        }
+        if let Ok((low, high)) = child.own_around(&mut theirs, start, &area, page) {
+            state.pieces.set_copy_on_write(low, high, false);
+            ours.protect(low, high, area.protection);
+        }
     }
 }
 

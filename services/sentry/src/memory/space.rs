@@ -85,6 +85,15 @@ impl Host {
         }
     }
 
+    /// Ends the stub in the background, and calls `then` when it is dead.
+    fn end(&self, then: impl FnOnce() + Send + 'static) {
+        match self {
+            Host::Platform { space, .. } => space.end(then),
+            #[cfg(test)]
+            Host::Fake(_) => then(),
+        }
+    }
+
     pub fn guest_end(&self) -> u64 {
         match self {
             Host::Platform { platform, .. } => platform.guest_end(),
@@ -217,12 +226,14 @@ impl AddressSpace {
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
-        // No guest thread runs here any more; what the idle stub still maps, nobody can reach.
+        // No guest thread runs here any more, as far as guests tell the truth: the pages are somebody else's only when the stub is dead.
         let state = self.state.get_mut();
         let pieces = state.pieces.remove(0, u64::MAX);
         let gathered = state.batch.take().map(|batch| batch.dead).unwrap_or_default();
         let dead = pieces.into_iter().map(|(start, piece)| (piece.offset, piece.offset + (piece.end - start)));
-        self.memory.release(dead.chain(gathered));
+        let dead = self.memory.forget(dead.chain(gathered));
+        let memory = self.memory.clone();
+        self.host.end(move || memory.reuse(dead));
     }
 }
 

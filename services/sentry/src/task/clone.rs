@@ -17,6 +17,8 @@ use crate::{
     abi::UserAddress,
     executor::{self, Executor},
     fs::OpenFile,
+    memory::AddressSpace,
+    platform::Registers,
     signal::ProcessSignals,
 };
 
@@ -141,7 +143,7 @@ fn make(thread: &mut Thread, request: &CloneRequest, home: usize) -> Result<(Thr
         registers.fs_base = request.tls;
     }
 
-    let memory = if flags.contains(F::VM) { thread.memory() } else { thread.memory().fork()? };
+    let memory = if flags.contains(F::VM) { thread.memory() } else { copy_memory(thread, &registers)? };
     let mut context = memory.space().new_context(home)?;
     context.set_extended_state(&thread.context.extended_state())?;
     let files = if flags.contains(F::FILES) { thread.files() } else { thread.files().fork() };
@@ -199,6 +201,15 @@ fn make(thread: &mut Thread, request: &CloneRequest, home: usize) -> Result<(Thr
         let _ = memory.write_value(request.child_tid, &tid);
     }
     Ok((child, completion))
+}
+
+/// The child's memory. A process with one thread writes to its stack and its thread's data at once, in both copies.
+fn copy_memory(thread: &Thread, registers: &Registers) -> Result<Arc<AddressSpace>, Errno> {
+    if thread.process.thread_count() == 1 {
+        thread.memory().fork(&[registers.rsp, registers.fs_base])
+    } else {
+        thread.memory().fork(&[])
+    }
 }
 
 /// RLIMIT_NPROC, which root and those who may exceed resources do not have.

@@ -43,7 +43,7 @@ fn what_is_written_after_a_fork_is_seen_by_the_writer_only() {
     map(&parent, BASE, 64, AreaFlags::empty());
     map(&parent, BASE + (64 << 12), 1, AreaFlags::SHARED);
     parent.touch(BASE, Some(1)).unwrap();
-    let child = parent.fork().unwrap();
+    let child = parent.fork(&[]).unwrap();
     assert_eq!(child.touch(BASE, None), Ok(1));
     child.touch(BASE, Some(2)).unwrap();
     parent.touch(BASE + 1, Some(3)).unwrap();
@@ -63,13 +63,33 @@ fn what_is_written_after_a_fork_is_seen_by_the_writer_only() {
 }
 
 #[test]
+fn pages_that_both_will_write_soon_are_parted_at_once() {
+    let parent = space();
+    map(&parent, BASE, 64, AreaFlags::empty());
+    for page in 0..64 {
+        parent.touch(BASE + page * PAGE_SIZE, Some(1)).unwrap();
+    }
+    let child = parent.fork(&[BASE + 5, BASE + 20 * PAGE_SIZE, BASE - 1]).unwrap();
+    let operations = (parent.operations(), child.operations());
+    parent.touch(BASE, Some(2)).unwrap();
+    child.touch(BASE, Some(3)).unwrap();
+    parent.touch(BASE + 20 * PAGE_SIZE, Some(2)).unwrap();
+    assert_eq!((parent.operations(), child.operations()), operations, "no fault needed anything");
+    parent.touch(BASE + 40 * PAGE_SIZE, Some(2)).unwrap();
+    for (page, ours, theirs) in [(0, 2, 3), (20, 2, 1), (40, 2, 1), (63, 1, 1)] {
+        assert_eq!(parent.touch(BASE + page * PAGE_SIZE, None), Ok(ours));
+        assert_eq!(child.touch(BASE + page * PAGE_SIZE, None), Ok(theirs));
+    }
+}
+
+#[test]
 fn the_last_owner_writes_without_a_copy() {
     let parent = space();
     map(&parent, BASE, 64, AreaFlags::empty());
     for page in 0..64 {
         parent.touch(BASE + page * PAGE_SIZE, Some(1)).unwrap();
     }
-    drop(parent.fork().unwrap());
+    drop(parent.fork(&[]).unwrap());
     let (used, operations) = (parent.memory.used(), parent.operations());
     for page in 0..64 {
         parent.touch(BASE + page * PAGE_SIZE, Some(2)).unwrap();
@@ -306,7 +326,7 @@ proptest! {
                     }
                 }
                 Step::Fork if count < 5 => {
-                    let child = (space.fork().unwrap(), model.clone());
+                    let child = (space.fork(&[]).unwrap(), model.clone());
                     all.push(child);
                 }
                 Step::Fork => {}

@@ -35,7 +35,8 @@ pub struct Load {
 }
 
 impl Load {
-    fn now(&self) -> u64 {
+    /// What it has to compute now, as far as is known.
+    pub fn now(&self) -> u64 {
         if self.running.load(Relaxed) == 0 { 0 } else { self.permille.load(Relaxed) }
     }
 }

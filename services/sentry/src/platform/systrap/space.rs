@@ -11,7 +11,10 @@ use super::{
     layout::{BATCH, GUEST_END},
     stub::{Command, Shared, Stub},
 };
-use crate::platform::{MapOp, Protection};
+use crate::{
+    executor,
+    platform::{MapOp, Protection},
+};
 
 /// One guest address space, on its host process. Dropping the last reference ends the host process.
 pub struct Space {
@@ -49,6 +52,16 @@ impl Space {
             self.stub.run(&self.shared, &[[libc::SYS_munmap as u64, 0, GUEST_END, 0, 0, 0, 0]])?;
         }
         Ok(())
+    }
+
+    /// Ends the host process in the background, and calls `then` when it is dead.
+    pub fn end(&self, then: impl FnOnce() + Send + 'static) {
+        let (shared, stub) = (self.shared.clone(), self.stub.clone());
+        let away = shared.quiet_cpu();
+        executor::submit(Box::new(move || {
+            shared.end_stub(&stub, away);
+            then();
+        }));
     }
 
     /// A guest thread in this address space, stopped, with clean extended state. `cpu` is the index of its home CPU.

@@ -154,8 +154,8 @@ impl Shared {
         let ready = spares.ready.pop();
         if !spares.refilling && spares.ready.len() < SPARES {
             spares.refilling = true;
-            let shared = self.clone();
-            executor::submit(Box::new(move || shared.refill()));
+            let (shared, away) = (self.clone(), self.quiet_cpu());
+            executor::submit(Box::new(move || shared.refill(away)));
         }
         drop(spares);
         match ready {
@@ -164,14 +164,35 @@ impl Shared {
         }
     }
 
-    fn refill(self: Arc<Self>) {
+    /// Where work in the background does not keep the calling worker's guests waiting: the index of the CPU with the least to
+    /// compute but this one, where there is another.
+    pub fn quiet_cpu(&self) -> Option<usize> {
+        let here = executor::current_worker()?;
+        (0..self.cpus.len()).filter(|cpu| *cpu != here).min_by_key(|cpu| self.loads[*cpu].now())
+    }
+
+    /// Makes spare stubs, on the CPU `away` (nobody waits for them).
+    fn refill(self: Arc<Self>, away: Option<usize>) {
+        if let Some(away) = away {
+            pin_thread(0, self.cpus[away]);
+        }
+        self.make_spares(away);
+        if away.is_some() {
+            executor::unpin_thread();
+        }
+    }
+
+    fn make_spares(self: &Arc<Self>, away: Option<usize>) {
         loop {
+            if let (Some(away), Some(template)) = (away, self.template.get()) {
+                template.bind(self, away);
+            }
             // A stub comes with a thread, which most of its users ask for next.
-            let made = self.make_stub().and_then(|stub| self.make_thread(&stub).map(|slot| (stub, slot)));
+            let made = self.make_stub().and_then(|stub| self.make_thread(&stub, away).map(|slot| (stub, slot)));
             let mut spares = self.spares.lock();
             let more = match made {
                 Ok((stub, slot)) => {
-                    stub.park(&self, slot);
+                    stub.park(self, slot);
                     spares.ready.push(stub);
                     spares.ready.len() < SPARES
                 }
@@ -209,12 +230,12 @@ impl Shared {
         Ok(stub)
     }
 
-    /// A thread in a stub, on its way to its first stop. Returns its slot.
-    pub fn make_thread(&self, stub: &Stub) -> Result<usize, Errno> {
+    /// A thread in a stub, on its way to its first stop, which it posts to this home, or to the caller's worker. Returns its slot.
+    pub fn make_thread(&self, stub: &Stub, home: Option<usize>) -> Result<usize, Errno> {
         let slot = self.slots.lock().take().ok_or(Errno::EAGAIN)?;
         let address = self.regions.slot_address(slot);
         let control = self.regions.control(slot);
-        let home = executor::Executor::current_cpu();
+        let home = home.unwrap_or_else(executor::Executor::current_cpu);
         control.state.store(RUNNING, Relaxed);
         control.home.store(home as u32, Relaxed);
         for (word, value) in control.stack.iter().zip([address, 0, CONTROL]) {
@@ -252,6 +273,18 @@ impl Shared {
     fn release_slot(&self, slot: usize) {
         self.regions.discard_slot(slot);
         self.slots.lock().free.push(slot);
+    }
+
+    /// Ends a stub and waits until it is dead; on the CPU `away`, so that its end does not take the time of those who live.
+    pub fn end_stub(&self, stub: &Stub, away: Option<usize>) {
+        if let Some(away) = away {
+            pin_thread(0, self.cpus[away]);
+        }
+        stub.kill();
+        stub.wait_for_death();
+        if away.is_some() {
+            executor::unpin_thread();
+        }
     }
 
     /// Ends a stub by its pid.
@@ -319,12 +352,8 @@ impl Stub {
         if self.dead.load(SeqCst) {
             return Err(Errno::ESRCH);
         }
-        if let Some(worker) = executor::current_worker()
-            && agent.bound != Some(worker)
-            && let Some(cpu) = shared.cpus.get(worker)
-        {
-            pin_thread(self.pid, *cpu);
-            agent.bound = Some(worker);
+        if let Some(worker) = executor::current_worker() {
+            self.bind_agent(shared, &mut agent, worker);
         }
         let page = shared.regions.command(self.place);
         for (words, command) in page.commands.iter().zip(batch) {
@@ -337,6 +366,26 @@ impl Stub {
         page.sequence.store(agent.sequence, SeqCst);
         futex_wake(&page.sequence);
         self.wait()
+    }
+
+    fn bind_agent(&self, shared: &Shared, agent: &mut Agent, worker: usize) {
+        if agent.bound != Some(worker)
+            && let Some(cpu) = shared.cpus.get(worker)
+        {
+            pin_thread(self.pid, *cpu);
+            agent.bound = Some(worker);
+        }
+    }
+
+    /// Has the agent run on a worker's CPU.
+    fn bind(&self, shared: &Shared, worker: usize) {
+        self.bind_agent(shared, &mut self.agent.lock(), worker);
+    }
+
+    /// Waits until the reaper has said that it is dead. Nobody else tells the agent anything any more.
+    fn wait_for_death(&self) {
+        // What is read before that is the completion of a batch that nobody waited for.
+        while !self.dead.load(SeqCst) && self.wait() != Err(Errno::ESRCH) {}
     }
 
     /// Waits for the agent's completion.
@@ -382,7 +431,7 @@ impl Stub {
                 return Ok(slot);
             }
         }
-        let slot = shared.make_thread(self)?;
+        let slot = shared.make_thread(self, None)?;
         let mut threads = self.threads.lock();
         if threads.dead {
             drop(threads);
