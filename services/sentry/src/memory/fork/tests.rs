@@ -108,7 +108,7 @@ fn a_copy_at_a_low_address_does_not_reach_below_it() {
         parent.touch(at, Some(1)).unwrap();
     }
     for shared in [true, false] {
-        let child = parent.fork().unwrap();
+        let child = parent.fork(&[]).unwrap();
         if !shared {
             drop(child);
         }
