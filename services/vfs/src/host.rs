@@ -15,16 +15,11 @@ fn check(result: libc::c_long) -> Result<usize, Errno> {
     usize::try_from(result).map_err(|_| Errno::last())
 }
 
-/// A new, empty file in memory. When there are no more fds, the file system is full.
+/// A new, empty file in memory. ENFILE when there are no more fds.
 pub fn memory_file() -> Result<OwnedFd, Errno> {
     // SAFETY: the name is NUL-terminated.
-    let fd =
-        check(unsafe { libc::memfd_create(c"bulkhead-file".as_ptr(), libc::MFD_CLOEXEC) }.into()).map_err(
-            |errno| match errno {
-                Errno::EMFILE | Errno::ENFILE => Errno::ENOSPC,
-                errno => errno,
-            },
-        )?;
+    let fd = check(unsafe { libc::memfd_create(c"bulkhead-file".as_ptr(), libc::MFD_CLOEXEC) }.into())
+        .map_err(|errno| if errno == Errno::EMFILE { Errno::ENFILE } else { errno })?;
     // SAFETY: the call returned a new fd, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

@@ -23,7 +23,7 @@ use crate::{
     world::{ST_RDONLY, World},
 };
 
-/// How often a request is carried out anew for want of the gofer's handles: other threads may take what was given back.
+/// How often a request is carried out anew for want of handles or fds: other threads may take what was given back.
 const RETRIES: usize = 3;
 
 /// A reply and the fd that goes with it.
@@ -34,8 +34,8 @@ impl World {
     pub fn answer(&mut self, gofer: &mut Gofer, request: &Request) -> Answer {
         let mut fd = None;
         let mut result = self.dispatch(gofer, request, &mut fd);
-        // The gofer has no more handles. Nothing was changed then (a file that gets no handle is not made), so that the request can
-        // be carried out anew when some were given back.
+        // There are no more of the gofer's handles, or of our own fds. Nothing was changed then (a file that gets none is not made),
+        // so that the request can be carried out anew when some were given back.
         for _ in 0..RETRIES {
             if !matches!(result, Err((Stop::Errno(Errno::ENFILE), _))) || !self.tree.give_handles_back() {
                 break;

@@ -96,8 +96,14 @@ impl World {
         }
         let place = self.add_file(&at.caller, parent, &last.name, mode, 0, b"")?;
         let (inode, _) = self.inode(place)?;
-        let fd = self.tree.open_content(gofer, inode, libc::O_RDWR.cast_unsigned(), false)?;
-        self.opened(gofer, place, true, Some(fd))
+        match self.tree.open_content(gofer, inode, libc::O_RDWR.cast_unsigned(), false) {
+            Ok(fd) => self.opened(gofer, place, true, Some(fd)),
+            Err(errno) => {
+                // A file that cannot be opened is not made.
+                self.tree.remove_name(place.dentry)?;
+                Err(errno)
+            }
+        }
     }
 
     /// O_TMPFILE: a file in a directory's file system without a name.
@@ -115,8 +121,12 @@ impl World {
         let ((uid, gid), mode) = self.permit_creation(&at.caller, parent, libc::S_IFREG | (mode & 0o7777))?;
         let dentry = self.tree.add_nameless(parent.dentry, mode, uid, gid)?;
         let (inode, _) = self.inode(Place { mount: parent.mount, dentry })?;
-        let fd = self.tree.open_content(gofer, inode, flags.access(), false)?;
-        Ok(self.opened(gofer, Place { mount: parent.mount, dentry }, true, Some(fd))?)
+        // Without a name it lives as long as somebody holds it.
+        self.tree.hold(dentry);
+        let fd = self.tree.open_content(gofer, inode, flags.access(), false);
+        let opened = fd.and_then(|fd| self.opened(gofer, Place { mount: parent.mount, dentry }, true, Some(fd)));
+        self.tree.release(dentry);
+        Ok(opened?)
     }
 
     fn open_place(&mut self, gofer: &mut Gofer, at: &At, place: Place, flags: Flags, execute: bool) -> Result<Opened, Errno> {

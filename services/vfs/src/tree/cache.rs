@@ -29,7 +29,8 @@ impl Tree {
         }
     }
 
-    /// Forgets some of what keeps handles of the gofer's, which has no more; called between requests. Whether anything went.
+    /// Forgets some of what keeps handles of the gofer's and fds of ours, of which there are no more; called between requests.
+    /// Whether anything went.
     pub fn give_handles_back(&mut self) -> bool {
         // Twice around, if need be: the first time, what somebody came by lately is passed over.
         let looks = self.clock.len() * 2;
