@@ -115,4 +115,3 @@ fn lines(stdout: ChildStdout) -> Receiver<String> {
     });
     receiver
 }
-
