@@ -21,7 +21,7 @@ fn applets_that_look_at_files() {
 fn applets_that_look_at_processes() {
     Scene::ash(
         r#"
-        sleep 50 & sleep 0.3; ps -o pid,comm >/tmp/ps; awk '$2 == "sh" || $2 == "sleep" { print $2 }' /tmp/ps; kill $!; wait $!; echo "ended $?"
+        sleep 50 & sleep 0.3; ps -o pid,comm >/tmp/ps; awk '$2 == "sh" || $2 == "sleep" { print $2 }' /tmp/ps; kill $!; wait $! 2>/dev/null; echo "ended $?"
         top -b -n1 | head -4 | cut -c1-4; kill -l 9; time -p true 2>&1 | cut -d' ' -f1
         "#,
     )

@@ -237,7 +237,9 @@ fn a_guest_that_tries_every_system_call_reaches_only_what_the_stub_filter_allows
         libc::SYS_exit_group,
     ];
     assert!(calls.len() > 1000, "the trace saw {} calls", calls.len());
-    for (thread, number) in calls {
+    // uretprobe(2), which Linux exempts from every filter since 6.14: anywhere but in its trampoline it is a SIGILL.
+    const URETPROBE: u32 = 335;
+    for (thread, number) in calls.into_iter().filter(|(_, number)| *number != URETPROBE) {
         assert!(allowed.contains(&i64::from(number)), "thread {thread} made host system call {number}");
     }
     Leftovers::of(&runtime).assert_none();
