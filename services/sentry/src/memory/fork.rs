@@ -64,6 +64,9 @@ impl AddressSpace {
         let mut theirs = Changes::default();
         {
             let mut state = child.state.lock();
+            if let Some(gathered) = &mut state.batch {
+                gathered.show_nothing();
+            }
             let areas: Vec<_> = state.areas.iter().map(|(start, area)| (start, area.clone())).collect();
             for (start, area) in areas {
                 if !matches!(area.backing, Backing::Vvar | Backing::Vdso) {

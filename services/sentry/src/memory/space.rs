@@ -318,6 +318,11 @@ impl Changes {
         self.operations.push(MapOp::Protect { address: low, length: high - low, protection });
     }
 
+    /// Leaves out what was to be mapped so far: all of it will be shown anew.
+    pub fn show_nothing(&mut self) {
+        self.operations.clear();
+    }
+
     /// Has a piece's pages released afterwards.
     pub fn release(&mut self, start: u64, piece: &Piece) {
         self.dead.push((piece.offset, piece.offset + (piece.end - start)));

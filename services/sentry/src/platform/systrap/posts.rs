@@ -6,8 +6,11 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
-use super::{layout::RUNNING, stub::Shared};
-use crate::executor::{Posts, now, pin_thread};
+use super::{
+    layout::RUNNING,
+    stub::{Shared, pin_stub_thread},
+};
+use crate::executor::{Posts, now};
 
 /// How often a worker looks after its running guest threads.
 const LOOK: u64 = 250_000_000;
@@ -147,11 +150,8 @@ impl Shared {
         let record = self.records.get(slot);
         if record.bound.load(Relaxed) != worker {
             let (pid, tid) = (record.pid.load(Relaxed), record.tid.load(Relaxed));
-            // A forged tid is not of this process: then nothing happens.
-            // SAFETY: signal 0 only asks whether the thread is in the process.
-            let genuine = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) == 0 };
             match self.cpus.get(worker) {
-                Some(cpu) if genuine => pin_thread(tid, *cpu),
+                Some(cpu) if pin_stub_thread(pid, tid, *cpu) => {}
                 // Better a home that is not the best than posts to a CPU where the thread does not run.
                 _ if record.bound.load(Relaxed) < self.cpus.len() => return,
                 _ => {}

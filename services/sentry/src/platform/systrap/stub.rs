@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc, OnceLock, Weak,
         atomic::{
-            AtomicBool,
+            AtomicBool, AtomicU64,
             Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
     },
@@ -25,7 +25,7 @@ use super::{
     template::{self, HostVdso},
 };
 use crate::{
-    executor::{self, futex_wake, pin_thread},
+    executor::{self, futex_wake, now, pin_thread},
     platform::PlatformError,
 };
 
@@ -36,6 +36,12 @@ pub type Command = [u64; 7];
 static DEAD: u64 = 1 << 56;
 /// Stubs that wait for work once the first was asked for.
 const SPARES: usize = 3;
+
+/// A stub is made in 0.2 ms and dies in 0.1 ms. Where one takes so long, foreign programs keep the CPU busy, and the next fork would
+/// wait for it: at a load of 6 on two CPUs a fork took 3 ms instead of 0.5.
+const CROWDED: u64 = 1_500_000;
+/// How long it is not tried there again.
+const SHUNNED: u64 = 500_000_000;
 
 /// Numbers from 0 up, of which some are in use.
 struct Numbers {
@@ -76,6 +82,8 @@ pub struct Shared {
     making: Mutex<()>,
     spares: Mutex<Spares>,
     reaper: OnceLock<()>,
+    /// Until then work in the background stays on the CPU of who asks for it.
+    crowded_until: AtomicU64,
 }
 
 #[derive(Default)]
@@ -137,6 +145,7 @@ impl Shared {
             making: Mutex::new(()),
             spares: Mutex::default(),
             reaper: OnceLock::new(),
+            crowded_until: AtomicU64::new(0),
         });
         Ok(shared)
     }
@@ -165,10 +174,21 @@ impl Shared {
     }
 
     /// Where work in the background does not keep the calling worker's guests waiting: the index of the CPU with the least to
-    /// compute but this one, where there is another.
+    /// compute but this one. This one where there is no other, or where the others were busy with something else a moment ago.
     pub fn quiet_cpu(&self) -> Option<usize> {
         let here = executor::current_worker()?;
-        (0..self.cpus.len()).filter(|cpu| *cpu != here).min_by_key(|cpu| self.loads[*cpu].now())
+        if now() < self.crowded_until.load(Relaxed) {
+            return Some(here);
+        }
+        (0..self.cpus.len()).filter(|cpu| *cpu != here).min_by_key(|cpu| self.loads[*cpu].now()).or(Some(here))
+    }
+
+    /// Work in the background on one stub began at that time, and is done.
+    fn took_since(&self, start: u64) {
+        let time = now();
+        if time.saturating_sub(start) > CROWDED {
+            self.crowded_until.store(time + SHUNNED, Relaxed);
+        }
     }
 
     /// Makes spare stubs, on the CPU `away` (nobody waits for them).
@@ -184,11 +204,13 @@ impl Shared {
 
     fn make_spares(self: &Arc<Self>, away: Option<usize>) {
         loop {
+            let start = now();
             if let (Some(away), Some(template)) = (away, self.template.get()) {
                 template.bind(self, away);
             }
             // A stub comes with a thread, which most of its users ask for next.
             let made = self.make_stub().and_then(|stub| self.make_thread(&stub, away).map(|slot| (stub, slot)));
+            self.took_since(start);
             let mut spares = self.spares.lock();
             let more = match made {
                 Ok((stub, slot)) => {
@@ -279,9 +301,20 @@ impl Shared {
     pub fn end_stub(&self, stub: &Stub, away: Option<usize>) {
         if let Some(away) = away {
             pin_thread(0, self.cpus[away]);
+            stub.bind(self, away);
+            let slots: Vec<usize> = {
+                let threads = stub.threads.lock();
+                threads.used.iter().chain(&threads.parked).copied().collect()
+            };
+            for slot in slots {
+                let record = self.records.get(slot);
+                pin_stub_thread(stub.pid, record.tid.load(Relaxed), self.cpus[away]);
+            }
         }
+        let start = now();
         stub.kill();
         stub.wait_for_death();
+        self.took_since(start);
         if away.is_some() {
             executor::unpin_thread();
         }
@@ -478,6 +511,16 @@ impl Stub {
     }
 }
 
+/// Binds a thread of a stub to a host CPU, if it is one: a guest may have forged the number.
+pub fn pin_stub_thread(pid: i32, tid: i32, cpu: u32) -> bool {
+    // SAFETY: signal 0 only asks whether the thread is in the process.
+    let genuine = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) == 0 };
+    if genuine {
+        pin_thread(tid, cpu);
+    }
+    genuine
+}
+
 fn eventfd() -> Result<OwnedFd, Errno> {
     // SAFETY: plain system call; the result is checked and owned by nobody else.
     unsafe {
@@ -488,6 +531,7 @@ fn eventfd() -> Result<OwnedFd, Errno> {
 
 /// The reaper's thread: sleeps until a stub dies.
 fn reap(shared: &Weak<Shared>) {
+    executor::unpin_thread();
     loop {
         // SAFETY: siginfo_t is plain data, and valid to write to.
         let (result, info) = unsafe {
