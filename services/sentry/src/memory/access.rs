@@ -46,7 +46,7 @@ impl AddressSpace {
     /// Finds the bytes at an address, after what a fault there would have done.
     fn segment(&self, state: &mut State, address: u64, want: Want) -> Result<Segment, Errno> {
         // Twice at most: a stack grows, then its page is there; a page is copied, then it is.
-        for _ in 0..3 {
+        for _ in 0..4 {
             let page = page_down(address);
             let Some((start, area)) = state.areas.at(address) else {
                 if !self.grow_stack(state, page) {
@@ -63,13 +63,27 @@ impl AddressSpace {
             if !allowed {
                 return Err(Errno::EFAULT);
             }
+            if self.is_rewritten(state, page) {
+                if write {
+                    self.forget_text_now(state, page, page + PAGE_SIZE)?;
+                } else if let Some((object, offset)) = area.file_at(start, address) {
+                    return Ok(Segment::File(object.clone(), offset, page + PAGE_SIZE - address));
+                }
+                continue;
+            }
+            // Text that is rewritten may begin at the next page, in the same piece.
+            let most = if state.rewritten && area.protection.contains(Protection::EXECUTE) {
+                page + PAGE_SIZE - address
+            } else {
+                u64::MAX
+            };
             match (state.pieces.at(address), &area.backing) {
                 (_, Backing::Vvar) => return Err(Errno::EFAULT),
                 (_, Backing::Vdso) if write => return Err(Errno::EFAULT),
                 (_, Backing::Vdso) => return Ok(Segment::Image((address - start) as usize)),
                 (Some((piece_start, piece)), _) if !(write && piece.copy_on_write) => {
                     let pointer = self.memory.pointer(piece.offset + (address - piece_start));
-                    return Ok(Segment::Memory(pointer, piece.end.min(area.end) - address));
+                    return Ok(Segment::Memory(pointer, (piece.end.min(area.end) - address).min(most)));
                 }
                 (None, Backing::File(object, offset)) if !write || area.shared() => {
                     let gap_end = state.pieces.gap_around(address, start, area.end).1;

@@ -80,6 +80,7 @@ impl AddressSpace {
             // The object keeps its contents; which pages are mapped is the host's business.
             return Ok(());
         }
+        self.forget_text_now(state, start, area.end)?;
         let mut changes = Changes::default();
         let pieces: Vec<_> = state.pieces.within(start, area.end).collect();
         if matches!(area.backing, Backing::File(..)) {

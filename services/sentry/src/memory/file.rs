@@ -12,7 +12,7 @@ use std::{
 use bulkhead_ipc::Errno;
 use parking_lot::Mutex;
 
-use super::{frames::FrameTable, guarded};
+use super::{frames::FrameTable, guarded, text::TextCache};
 use crate::abi::PAGE_SIZE;
 
 /// Offsets there are: far more than any machine has memory, because reservations cost only offsets.
@@ -30,6 +30,8 @@ pub struct MemoryFile {
     base: *mut u8,
     limit: u64,
     frames: Mutex<Frames>,
+    /// Locked before `frames`.
+    text: Mutex<TextCache>,
 }
 
 struct Frames {
@@ -86,7 +88,7 @@ impl MemoryFile {
             return Err(Errno::last());
         }
         let frames = Frames { table: FrameTable::new(span), waiting: Vec::new() };
-        Ok(Arc::new(MemoryFile { fd, base: base.cast(), limit, frames: Mutex::new(frames) }))
+        Ok(Arc::new(MemoryFile { fd, base: base.cast(), limit, frames: Mutex::new(frames), text: Mutex::default() }))
     }
 
     /// Bytes in use (for /proc/meminfo).
@@ -103,6 +105,11 @@ impl MemoryFile {
     /// Bytes at most.
     pub fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// Rewritten pages of files.
+    pub(super) fn text(&self) -> &Mutex<TextCache> {
+        &self.text
     }
 
     /// The fd, for map operations.

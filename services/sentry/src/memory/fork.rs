@@ -24,6 +24,7 @@ impl AddressSpace {
             mmap_top: state.mmap_top,
             layout: state.layout.clone(),
             peak_virtual: state.areas.total(),
+            rewritten: state.rewritten,
             ..State::default()
         };
         let mut ours = Changes::default();
@@ -54,6 +55,7 @@ impl AddressSpace {
             }
         }
         let child = AddressSpace::with(host, &self.memory, child);
+        child.set_rewriting(self.rewriting.load(Ordering::Relaxed));
         child.set_stack_limit(self.stack_limit.load(Ordering::Relaxed));
         child.gather();
         for address in soon {

@@ -106,6 +106,7 @@ impl AddressSpace {
             Backing::Anonymous if eager => self.materialise(state, &area, start, end, request.populate, &mut changes),
             Backing::File(object, offset) => {
                 self.show_file(state, start, &area, object, *offset, request.populate, &mut changes);
+                self.show_known_text(state, start, &area, &mut changes);
                 Ok(())
             }
             _ => Ok(()),
@@ -238,6 +239,7 @@ impl AddressSpace {
 
     /// Forgets what `low..high` shows. `covered` says that what comes next maps over all of it.
     pub(super) fn discard(&self, state: &mut State, low: u64, high: u64, changes: &mut Changes, covered: bool) {
+        self.forget_text(state, low, high, changes);
         for (start, area) in state.areas.remove(low, high) {
             let pieces = state.pieces.remove(start, area.end);
             let mapped = !pieces.is_empty() || matches!(area.backing, Backing::File(..));
@@ -311,6 +313,7 @@ impl AddressSpace {
                 result = Err(error);
                 break;
             }
+            self.forget_text(state, start, area.end, &mut changes);
             area.protection = protection;
             state.areas.change(start, area.end, |area| area.protection = protection);
             result = self.reprotect(state, start, &area, &mut changes);

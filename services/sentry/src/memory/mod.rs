@@ -11,6 +11,7 @@
 //!   anonymous memory without a piece is not mapped.
 //! - A page of the memory file with more than one reference is copy-on-write in all private areas that show it.
 //! - A page is released only after the stub was told to unmap it.
+//! - A rewritten page of text ([`text`]) is a copy-on-write piece too.
 //! - One lock per address space; it is held while the stub carries out changes, never across an await.
 
 mod access;
@@ -27,6 +28,7 @@ mod pieces;
 mod remap;
 mod report;
 mod space;
+mod text;
 
 pub use advise::Advice;
 pub use areas::AreaFlags;
@@ -36,6 +38,7 @@ pub use object::MappableFile;
 pub use remap::RemapRequest;
 pub use report::{MapLine, MemoryUsage, ProgramLayout};
 pub use space::AddressSpace;
+pub use text::CallSite;
 
 /// Identity of a futex word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -59,6 +59,7 @@ impl AddressSpace {
         if old_length == 0 && !area.shared() {
             return Err(Errno::EINVAL);
         }
+        self.forget_text_now(state, old, old + old_length)?;
         if fixed.is_none() && !keep && old_length >= new_length {
             // Shrinking in place; the range may span several areas.
             if old_length > new_length {

@@ -1,8 +1,11 @@
 //! The address space itself: its state, and how changes reach the stub.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use bulkhead_ipc::Errno;
@@ -13,10 +16,11 @@ use super::{
     areas::{Area, AreaFlags, Areas, Backing},
     pieces::{Piece, Pieces},
     report::ProgramLayout,
+    text::Counters,
 };
 use crate::{
     abi::page_up,
-    platform::{MapOp, Platform, Protection, Space},
+    platform::{MapOp, Platform, Protection, Space, rewrite::Thunks},
 };
 
 /// Anonymous memory up to this size is mapped at once; beyond, or without access, it waits for its first touch.
@@ -31,6 +35,10 @@ pub struct AddressSpace {
     /// RLIMIT_STACK of its process, for growth on faults.
     pub(super) stack_limit: AtomicU64,
     pub(super) state: Mutex<State>,
+    /// Whether call sites may be rewritten.
+    pub(super) rewriting: AtomicBool,
+    /// Calls from rewritten sites.
+    pub(super) counters: Counters,
 }
 
 /// What the lock guards.
@@ -49,6 +57,10 @@ pub(super) struct State {
     pub peak_resident: u64,
     /// Last fault that needed nothing, and how often it came.
     pub spurious: (u64, u32),
+    /// Whether text may have been rewritten here.
+    pub rewritten: bool,
+    /// How often call sites trapped, by the address behind the instruction.
+    pub sites: HashMap<u64, u32>,
     /// While a program is being loaded, changes gather here.
     pub batch: Option<Changes>,
 }
@@ -94,6 +106,15 @@ impl Host {
         }
     }
 
+    /// How call sites are rewritten, if they are.
+    pub fn thunks(&self) -> Option<Thunks> {
+        match self {
+            Host::Platform { platform, .. } => platform.thunks(),
+            #[cfg(test)]
+            Host::Fake(_) => None,
+        }
+    }
+
     pub fn guest_end(&self) -> u64 {
         match self {
             Host::Platform { platform, .. } => platform.guest_end(),
@@ -136,6 +157,8 @@ impl AddressSpace {
             memory: memory.clone(),
             stack_limit: AtomicU64::new(8 << 20),
             state: Mutex::new(state),
+            rewriting: AtomicBool::new(true),
+            counters: Counters::default(),
         })
     }
 

@@ -5,6 +5,7 @@
 
 mod event;
 mod map;
+pub mod rewrite;
 mod systrap;
 
 pub use event::{Event, Fault, Registers};

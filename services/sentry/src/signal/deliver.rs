@@ -18,6 +18,8 @@ pub enum Disposition {
     Resume,
     /// Await [`stopped`](super::stopped), then deliver again.
     Stop,
+    /// Await the completion of the CPU's state, which a handler's frame holds, then deliver again.
+    Complete,
     /// The process ends with this wait status (wait(2)'s encoding, 0x80 for a core dump); so does this thread.
     Exit(i32),
     /// This thread ends; the process goes on (another of its threads carries out execve).
@@ -35,6 +37,9 @@ pub fn deliver(thread: &mut Thread) -> Disposition {
     if !thread.signals.attention() {
         settle_restart(thread, None);
         return Disposition::Resume;
+    }
+    if thread.context.is_partial() {
+        return Disposition::Complete;
     }
     // What comes from here on sets it again.
     thread.signals.set_attention(false);

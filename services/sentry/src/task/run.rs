@@ -16,6 +16,10 @@ pub(crate) async fn run(mut thread: Thread) {
     loop {
         match signal::deliver(&mut thread) {
             Disposition::Resume => {}
+            Disposition::Complete => {
+                complete(&mut thread).await;
+                continue;
+            }
             Disposition::Stop => {
                 thread.cpu.set_state(RunState::Stopped);
                 signal::stopped(&mut thread).await;
@@ -30,7 +34,7 @@ pub(crate) async fn run(mut thread: Thread) {
         let event = guest(&mut thread).await;
         thread.signals.leave_guest();
         thread.call = None;
-        match event {
+        match outside_thunks(&mut thread, event) {
             Event::Syscall => system_call(&mut thread).await,
             Event::Fault(fault) => take_fault(&mut thread, &fault),
             Event::Interrupted => {}
@@ -54,8 +58,41 @@ pub(super) fn spawn(thread: Thread, home: usize) {
     Executor::spawn(home, run(thread));
 }
 
+/// Sees to it that all of the CPU's state is at hand.
+async fn complete(thread: &mut Thread) {
+    let Thread { context, registers, .. } = thread;
+    context.complete(registers).await;
+}
+
+/// What happened, in terms of the guest's own code; has call sites that trap often rewritten.
+fn outside_thunks(thread: &mut Thread, event: Event) -> Event {
+    if thread.context.is_partial() {
+        if event == Event::Syscall {
+            thread.memory().count_call(thread.registers.rip);
+        }
+        return event;
+    }
+    let memory = thread.memory();
+    match event {
+        Event::Syscall => {
+            memory.count_trap(&mut thread.registers);
+            event
+        }
+        Event::Interrupted | Event::Fault(_) => memory.leave_thunk(event, &mut thread.registers),
+        Event::Lost => event,
+    }
+}
+
+/// Calls whose handlers need the extended state, or set it.
+fn needs_all_state(number: u64) -> bool {
+    matches!(number as i64, libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork | libc::SYS_vfork | libc::SYS_rt_sigreturn)
+}
+
 /// Lets the guest run until it stops.
 async fn guest(thread: &mut Thread) -> Event {
+    if thread.context.is_partial() && thread.registers.gs_base != 0 {
+        complete(thread).await;
+    }
     let Thread { context, registers, .. } = thread;
     context.resume(registers);
     poll_fn(|cx| context.poll_event(cx, registers)).await
@@ -67,6 +104,9 @@ async fn system_call(thread: &mut Thread) {
     let number = registers.rax;
     let arguments = Arguments([registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]);
     thread.call = Some(number);
+    if thread.context.is_partial() && needs_all_state(number) {
+        complete(thread).await;
+    }
     let task = thread.task.clone();
     let result = task.metered(table::dispatch(thread, number, arguments)).await;
     thread.registers.rax = match result {

@@ -2,8 +2,17 @@
 //!
 //! Guest code may jump to any instruction of it with any register values. That is harmless: in a guest thread, the strict
 //! filter ([`super::filter`]) refuses every system call that is not one of the four marked below, at exactly that place. There
-//! is no `ret` and no indirect jump, and nothing is read from memory to decide what to do but the agent's command page,
-//! which is mapped read-only.
+//! is no `ret`, and the agent, which may do more, decides by nothing that a guest can write: its command page is mapped
+//! read-only. The one indirect jump is a guest thread's way back from a stop in a thunk, to where the guest may jump anyway.
+//!
+//! *Thunks* (`crate::platform::rewrite`) enter at `bulkhead_stub_thunk` without a signal, with the address to return to in rcx and
+//! the control block in gs. The stop is an ordinary one but for its form (`STOPPED_IN_THUNK`): all general registers lie in the control
+//! block, and vector registers stay in the CPU (the host keeps them across the futex). Signals are not blocked there, as they are in
+//! the handler, so the handler looks whether it interrupted this code:
+//! - before the post: it will stop at once, so the interruption is forgotten (who wanted it finds its wish noted at the next resume);
+//! - after the post, not released yet: it has stopped, the same;
+//! - released: the thread is as good as back in the guest, with the registers that the sentry put into the control block
+//!   (`STOPPED_RETURNING`).
 
 use std::arch::global_asm;
 
@@ -145,15 +154,75 @@ bulkhead_stub_handler:
     mov rbx, rsp
     and rbx, -{slot_size}
     add rbx, {control}
-    mov [rbx + {signal}], edi
-    mov [rbx + {frame}], rsp
+    # Did it interrupt the code below, which thunks run?
+    mov rax, [rsp + {frame_rip}]
+    lea rcx, [rip + bulkhead_stub_thunk]
+    cmp rax, rcx
+    jb 30f
+    lea rcx, [rip + bulkhead_stub_thunk_end]
+    cmp rax, rcx
+    jae 30f
+    lea rcx, [rip + bulkhead_stub_post]
+    cmp rax, rcx
+    jb 31f
+    cmp dword ptr [rbx + {state}], {running}
+    jne 32f
+    mov dword ptr [rbx + {kind}], {stopped_returning}
+    jmp 33f
+31: cmp edi, {interrupt}
+    je 32f
+    cmp edi, {sigtrap}
+    jne 30f
+32: add rsp, 8
+    mov eax, {sigreturn}
+    jmp 34f
+30: mov dword ptr [rbx + {kind}], {stopped_by_signal}
     rdfsbase rax
     mov [rbx + {fs_base}], rax
     rdgsbase rax
     mov [rbx + {gs_base}], rax
-    # Post: state, then bit, then summary, then a wake-up for a sleeping worker.
+33: mov [rbx + {signal}], edi
+    mov [rbx + {frame}], rsp
     mov eax, {posted}
     xchg [rbx + {state}], eax
+    jmp bulkhead_stub_post
+
+    # ---- From a thunk.
+    .balign 64
+    .globl bulkhead_stub_thunk
+bulkhead_stub_thunk:
+    mov gs:[{general} + 128], rcx
+    mov gs:[{general} + 112], rcx
+    mov gs:[{general} + 0], r8
+    mov gs:[{general} + 8], r9
+    mov gs:[{general} + 16], r10
+    mov gs:[{general} + 32], r12
+    mov gs:[{general} + 40], r13
+    mov gs:[{general} + 48], r14
+    mov gs:[{general} + 56], r15
+    mov gs:[{general} + 64], rdi
+    mov gs:[{general} + 72], rsi
+    mov gs:[{general} + 80], rbp
+    mov gs:[{general} + 88], rbx
+    mov gs:[{general} + 96], rdx
+    mov gs:[{general} + 104], rax
+    mov gs:[{general} + 120], rsp
+    rdgsbase rbx
+    lea rsp, [rbx + {small_stack_top}]
+    pushfq
+    mov rax, [rsp]
+    mov [rbx + {general} + 136], rax
+    mov [rbx + {general} + 24], rax # r11, as after a syscall instruction
+    mov dword ptr [rsp], 2          # neither TF, nor AC, nor DF
+    popfq
+    rdfsbase rax
+    mov [rbx + {fs_base}], rax
+    mov dword ptr [rbx + {kind}], {stopped_in_thunk}
+    mov eax, {posted}
+    xchg [rbx + {state}], eax
+
+    # ---- Post: state (done), then bit, then summary, then a wake-up for a sleeping worker.
+bulkhead_stub_post:
     mov ecx, [rbx + {home}]
     shl rcx, {worker_shift}
     lea r12, [rip + bulkhead_stub_start + {workers}]
@@ -194,13 +263,42 @@ bulkhead_stub_wake:
     .globl bulkhead_stub_wait
 bulkhead_stub_wait:
     jmp 2b
-4:  mov rax, [rbx + {fs_base}]
+4:  cmp dword ptr [rbx + {kind}], {stopped_in_thunk}
+    jne 35f
+    cmp dword ptr [rbx + {next}], {go_on}
+    jne 36f
+    mov rax, [rbx + {fs_base}]
+    wrfsbase rax
+    push qword ptr [rbx + {general} + 136]
+    popfq
+    mov r8, [rbx + {general} + 0]
+    mov r9, [rbx + {general} + 8]
+    mov r10, [rbx + {general} + 16]
+    mov r11, [rbx + {general} + 24]
+    mov r12, [rbx + {general} + 32]
+    mov r13, [rbx + {general} + 40]
+    mov r14, [rbx + {general} + 48]
+    mov r15, [rbx + {general} + 56]
+    mov rdi, [rbx + {general} + 64]
+    mov rsi, [rbx + {general} + 72]
+    mov rbp, [rbx + {general} + 80]
+    mov rdx, [rbx + {general} + 96]
+    mov rax, [rbx + {general} + 104]
+    mov rcx, [rbx + {general} + 112]
+    mov rsp, [rbx + {general} + 120]
+    mov rbx, [rbx + {general} + 88]
+    jmp qword ptr gs:[{general} + 128]
+36: hlt                             # raises SIGSEGV
+bulkhead_stub_thunk_end:
+
+    # ---- Back from the handler.
+35: mov rax, [rbx + {fs_base}]
     wrfsbase rax
     mov rax, [rbx + {gs_base}]
     wrgsbase rax
     add rsp, 8
     mov eax, {sigreturn}
-    syscall                         # allowed by the strict filter, 4
+34: syscall                         # allowed by the strict filter, 4
     .globl bulkhead_stub_return
 bulkhead_stub_return:
     hlt
@@ -249,6 +347,17 @@ bulkhead_stub_end:
     running = const RUNNING,
     posted = const POSTED,
     sleeping = const SLEEPING,
+    frame_rip = const 48 + 16 * 8,
+    interrupt = const INTERRUPT,
+    sigtrap = const libc::SIGTRAP,
+    kind = const control::KIND,
+    next = const control::NEXT,
+    general = const control::GENERAL,
+    small_stack_top = const control::SMALL_STACK_TOP,
+    stopped_by_signal = const STOPPED_BY_SIGNAL,
+    stopped_in_thunk = const STOPPED_IN_THUNK,
+    stopped_returning = const STOPPED_RETURNING,
+    go_on = const GO_ON,
     sleeping_word = const worker_block::SLEEPING,
     summary = const worker_block::SUMMARY,
     bitmap = const worker_block::POSTED,
@@ -259,6 +368,7 @@ unsafe extern "C" {
     static bulkhead_stub_end: u8;
     static bulkhead_stub_template: u8;
     static bulkhead_stub_handler: u8;
+    static bulkhead_stub_thunk: u8;
     static bulkhead_stub_unblock: u8;
     static bulkhead_stub_wake: u8;
     static bulkhead_stub_wait: u8;
@@ -274,6 +384,8 @@ pub struct Code {
     pub template: u64,
     /// Signal handler.
     pub handler: u64,
+    /// Where thunks go.
+    pub thunk: u64,
     /// Behind the four system calls that the strict filter allows.
     pub unblock: u64,
     /// FUTEX_WAKE of a worker.
@@ -294,6 +406,7 @@ pub fn code() -> Code {
         bytes: unsafe { std::slice::from_raw_parts(&raw const bulkhead_stub_begin, length) },
         template: offset(&raw const bulkhead_stub_template),
         handler: offset(&raw const bulkhead_stub_handler),
+        thunk: offset(&raw const bulkhead_stub_thunk),
         unblock: offset(&raw const bulkhead_stub_unblock),
         wake: offset(&raw const bulkhead_stub_wake),
         wait: offset(&raw const bulkhead_stub_wait),

@@ -32,6 +32,8 @@ pub struct Context {
     at_once: Option<Registers>,
     /// The worker's turn in which the last event was seen.
     seen_in: u64,
+    /// It stopped in a thunk: its extended state is in its host thread's CPU, out of reach until [`Context::complete`].
+    in_thunk: bool,
 }
 
 struct Starting {
@@ -61,7 +63,7 @@ impl Context {
             frame.set_extended_state(&state);
             None
         };
-        Ok(Context { space: space.clone(), slot, starting, at_once: None, seen_in: 0 })
+        Ok(Context { space: space.clone(), slot, starting, at_once: None, seen_in: 0, in_thunk: false })
     }
 
     fn shared(&self) -> &Shared {
@@ -78,6 +80,8 @@ impl Context {
     }
 
     /// Lets the guest run with these registers. Then [`Context::poll_event`] tells when it stops.
+    ///
+    /// A thread that stopped in a thunk ([`Context::is_partial`]) cannot take a gs base along.
     pub fn resume(&mut self, registers: &Registers) {
         if let Some(worker) = current_worker() {
             self.shared().follow_waker(self.slot, worker);
@@ -97,11 +101,56 @@ impl Context {
         }
         match &mut self.starting {
             Some(starting) => starting.registers = *registers,
+            None if self.in_thunk => {
+                debug_assert_eq!(registers.gs_base, 0);
+                self.frame().set_thunk_registers(registers);
+                self.control().next.store(GO_ON, Relaxed);
+                self.release();
+            }
             None => {
                 self.frame().set_registers(registers);
                 self.release();
             }
         }
+    }
+
+    /// Whether it stopped in a thunk, so that nothing is known but its general registers. Its extended state and its gs base can be
+    /// asked for and changed only after [`Context::complete`]; all else is as ever.
+    pub fn is_partial(&self) -> bool {
+        self.in_thunk
+    }
+
+    /// Fetches the rest of its state, by making its host thread raise a signal. `registers` stay what the guest is resumed with.
+    pub async fn complete(&mut self, registers: &Registers) {
+        let mut tries = 0;
+        while self.in_thunk && !self.record().lost.load(SeqCst) {
+            tries += 1;
+            if tries > 3 {
+                // Somebody forges the control block.
+                self.space.stub.kill();
+                break;
+            }
+            let record = self.record();
+            record.since.store(now(), Relaxed);
+            record.running.store(true, SeqCst);
+            self.shared().loads[record.home.load(Relaxed)].running.fetch_add(1, Relaxed);
+            self.frame().set_thunk_registers(registers);
+            self.control().next.store(STOP_FULLY, Relaxed);
+            self.release();
+            std::future::poll_fn(|cx| {
+                let stopped = || self.control().state.load(SeqCst) != RUNNING || self.record().lost.load(SeqCst);
+                if stopped() {
+                    return Poll::Ready(());
+                }
+                let previous = self.record().waker.lock().replace(cx.waker().clone());
+                drop(previous);
+                if stopped() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            self.stopped();
+            self.in_thunk = self.control().kind.load(Relaxed) == STOPPED_IN_THUNK;
+        }
+        self.in_thunk = false;
     }
 
     /// Sets the host thread free.
@@ -159,13 +208,25 @@ impl Context {
             self.first_stop();
             return None;
         }
-        let event = self.frame().event(self.control().signal.load(Relaxed) as i32);
+        let kind = self.control().kind.load(Relaxed);
+        self.in_thunk = kind == STOPPED_IN_THUNK;
+        let event = match kind {
+            STOPPED_IN_THUNK => Event::Syscall,
+            _ => self.frame().event(self.control().signal.load(Relaxed) as i32),
+        };
+        let found = match kind {
+            STOPPED_BY_SIGNAL => self.frame().registers(),
+            _ => self.frame().thunk_registers(),
+        };
         if event == Event::Interrupted && !self.record().interrupt.swap(false, SeqCst) {
             // Interrupted by somebody whose wish was fulfilled already: on it goes.
+            if kind == STOPPED_RETURNING {
+                self.frame().set_registers(&found);
+            }
             self.release();
             return None;
         }
-        *registers = self.frame().registers();
+        *registers = found;
         self.stopped();
         self.seen_in = turn();
         Some(event)
@@ -196,6 +257,7 @@ impl Context {
     /// The x87/SSE/AVX state of the stopped thread in XSAVE format, exactly as a Linux signal frame's fpstate has it (with
     /// fpx_sw_bytes filled in and FP_XSTATE_MAGIC2 behind it).
     pub fn extended_state(&self) -> Vec<u8> {
+        debug_assert!(!self.in_thunk);
         match &self.starting {
             Some(starting) => starting.state.clone(),
             None => self.frame().extended_state(),
@@ -216,6 +278,7 @@ impl Context {
     }
 
     fn put_extended_state(&mut self, state: Vec<u8>) {
+        debug_assert!(!self.in_thunk);
         match &mut self.starting {
             Some(starting) => starting.state = state,
             None => self.frame().set_extended_state(&state),

@@ -203,7 +203,25 @@ impl Frame<'_> {
     }
 
     pub fn registers(&self) -> Registers {
-        let word = |index: usize| self.word(R8 + index * 8).load(Relaxed);
+        let gs_base = match self.regions.control(self.slot).gs_base.load(Relaxed) {
+            ours if ours == self.control_address() => 0,
+            theirs => theirs,
+        };
+        self.gathered(|index| self.word(R8 + index * 8).load(Relaxed), gs_base)
+    }
+
+    /// The registers of a thread that stopped in a thunk, or on the way back from there.
+    pub fn thunk_registers(&self) -> Registers {
+        let control = self.regions.control(self.slot);
+        self.gathered(|index| control.general[index].load(Relaxed), 0)
+    }
+
+    /// Where gs points in the stub while the guest leaves it alone (for the guest it is 0 then).
+    fn control_address(&self) -> u64 {
+        self.regions.slot_address(self.slot) + CONTROL
+    }
+
+    fn gathered(&self, word: impl Fn(usize) -> u64, gs_base: u64) -> Registers {
         let control = self.regions.control(self.slot);
         Registers {
             r8: word(0),
@@ -225,22 +243,31 @@ impl Frame<'_> {
             rip: word(16),
             eflags: word(17),
             fs_base: control.fs_base.load(Relaxed),
-            gs_base: control.gs_base.load(Relaxed),
+            gs_base,
         }
     }
 
     pub fn set_registers(&self, r: &Registers) {
-        let values = [
-            r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax, r.rcx, r.rsp, r.rip,
-            r.eflags,
-        ];
-        for (index, value) in values.into_iter().enumerate() {
+        for (index, value) in general(r).into_iter().enumerate() {
             self.word(R8 + index * 8).store(value, Relaxed);
         }
         self.word(MASK).store(0, Relaxed);
         let control = self.regions.control(self.slot);
         control.fs_base.store(canonical(r.fs_base), Relaxed);
-        control.gs_base.store(canonical(r.gs_base), Relaxed);
+        let gs_base = match canonical(r.gs_base) {
+            0 => self.control_address(),
+            theirs => theirs,
+        };
+        control.gs_base.store(gs_base, Relaxed);
+    }
+
+    /// Sets what a thread that stopped in a thunk goes back with; gs stays as it is.
+    pub fn set_thunk_registers(&self, r: &Registers) {
+        let control = self.regions.control(self.slot);
+        for (word, value) in control.general.iter().zip(general(r)) {
+            word.store(value, Relaxed);
+        }
+        control.fs_base.store(canonical(r.fs_base), Relaxed);
     }
 
     /// Why the thread stopped, by its signal.
@@ -287,6 +314,14 @@ impl Frame<'_> {
             self.regions.slot_word::<AtomicU8>(self.slot, start + index).store(*byte, Relaxed);
         }
     }
+}
+
+/// In the order of a frame, and of the control block.
+fn general(r: &Registers) -> [u64; GENERAL] {
+    [
+        r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax, r.rcx, r.rsp, r.rip,
+        r.eflags,
+    ]
 }
 
 /// `wrfsbase` of a non-canonical address would kill the stub.

@@ -79,7 +79,21 @@ pub const POSTED: u32 = 1;
 /// It has stopped and sleeps on the state word.
 pub const SLEEPING: u32 = 2;
 
-/// The control block of a context slot. A thread that posts without a signal (from rewritten code) can use the same words.
+/// How a thread stopped: by a signal, whose frame holds all of its state.
+pub const STOPPED_BY_SIGNAL: u32 = 0;
+/// From rewritten code: its general registers are in the control block, the extended state is in its CPU still.
+pub const STOPPED_IN_THUNK: u32 = 1;
+/// By a signal on its way back from a stop of that kind: the extended state is in the frame, its registers in the control block.
+pub const STOPPED_RETURNING: u32 = 2;
+/// What a thread that stopped in a thunk does when it is released: goes back to the guest.
+pub const GO_ON: u32 = 0;
+/// Raises a signal, so that all of its state comes into a frame.
+pub const STOP_FULLY: u32 = 1;
+/// General registers, in the order of a signal frame: r8 to r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags.
+pub const GENERAL: usize = 18;
+
+/// The control block of a context slot. While a guest leaves gs alone, its thread's gs base points here: so a thread that posts
+/// from rewritten code finds it.
 #[repr(C)]
 pub struct Control {
     /// RUNNING, POSTED or SLEEPING. The stub sets the latter two, the sentry the first.
@@ -98,6 +112,16 @@ pub struct Control {
     pub gs_base: AtomicU64,
     /// `stack_t` of the slot.
     pub stack: [AtomicU64; 3],
+    /// `STOPPED_*`, set by the stub.
+    pub kind: AtomicU32,
+    /// `GO_ON` or `STOP_FULLY`, set by the sentry.
+    pub next: AtomicU32,
+    /// The block's address, negated: by it a thunk knows that gs points here.
+    pub negated: AtomicU64,
+    /// General registers of a thread that stopped in a thunk.
+    pub general: [AtomicU64; GENERAL],
+    /// Its stack while it is in the stub's code.
+    pub small_stack: [AtomicU64; 4],
 }
 
 /// Offsets of the control block's fields, for the assembly.
@@ -111,6 +135,11 @@ pub mod control {
     pub const FS_BASE: usize = std::mem::offset_of!(Control, fs_base);
     pub const GS_BASE: usize = std::mem::offset_of!(Control, gs_base);
     pub const STACK: usize = std::mem::offset_of!(Control, stack);
+    pub const KIND: usize = std::mem::offset_of!(Control, kind);
+    pub const NEXT: usize = std::mem::offset_of!(Control, next);
+    pub const NEGATED: usize = std::mem::offset_of!(Control, negated);
+    pub const GENERAL: usize = std::mem::offset_of!(Control, general);
+    pub const SMALL_STACK_TOP: usize = std::mem::offset_of!(Control, small_stack) + 32;
 }
 
 /// Words of a bitmap of slots.

@@ -24,14 +24,17 @@ mod space;
 mod stub;
 mod template;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use bulkhead_ipc::Errno;
 
 pub use context::{Context, Interrupter};
 pub use space::Space;
 
-use super::{PlatformError, Vdso};
+use super::{PlatformError, Vdso, rewrite::Thunks};
 use crate::executor;
 
 /// The platform (systrap for now). One in a process, because the executor's workers are its.
@@ -39,6 +42,8 @@ pub struct Platform {
     shared: Arc<stub::Shared>,
     vdso: Vdso,
     image: Vec<u8>,
+    thunks: Thunks,
+    rewriting: AtomicBool,
 }
 
 impl Platform {
@@ -65,11 +70,12 @@ impl Platform {
         };
         let data_start = regions.base + layout::VDSO;
         let vdso = Vdso { data_start, code_start: data_start + range.start, code_end: data_start + range.end };
+        let thunks = Thunks { entry: regions.base + code.thunk, negated: layout::control::NEGATED as u32 };
         let shared = stub::Shared::start(regions, form, &code, &surroundings.vdso, cpus)?;
         if !executor::configure(cpus, shared.clone()) {
             return Err(PlatformError::Unsupported("second platform in one process"));
         }
-        Ok(Arc::new(Platform { shared, vdso, image }))
+        Ok(Arc::new(Platform { shared, vdso, image, thunks, rewriting: AtomicBool::new(true) }))
     }
 
     /// A fresh, empty address space (from the pool of waiting stubs where there is one).
@@ -83,6 +89,14 @@ impl Platform {
     /// The vDSO.
     pub fn vdso(&self) -> Vdso {
         self.vdso
+    }
+    /// How call sites are rewritten so that they stop without a signal; `None` when that is not wanted.
+    pub fn thunks(&self) -> Option<Thunks> {
+        self.rewriting.load(Relaxed).then_some(self.thunks)
+    }
+    /// Turns the rewriting of call sites in new address spaces on (as it is at first) or off.
+    pub fn set_rewriting(&self, on: bool) {
+        self.rewriting.store(on, Relaxed);
     }
     /// A copy of the vDSO image's bytes.
     pub fn vdso_image(&self) -> &[u8] {

@@ -260,6 +260,7 @@ impl Shared {
         let home = home.unwrap_or_else(executor::Executor::current_cpu);
         control.state.store(RUNNING, Relaxed);
         control.home.store(home as u32, Relaxed);
+        control.negated.store((address + CONTROL).wrapping_neg(), Relaxed);
         for (word, value) in control.stack.iter().zip([address, 0, CONTROL]) {
             word.store(value, Relaxed);
         }
@@ -290,6 +291,22 @@ impl Shared {
         let bound = stub.agent.lock().bound.unwrap_or(usize::MAX);
         record.bound.store(bound, Release);
         Ok(slot)
+    }
+
+    /// Whether a parked thread has stopped with all of its state in a frame. One that stopped in a thunk is sent on to such a stop.
+    fn settled(&self, slot: usize) -> bool {
+        let control = self.regions.control(slot);
+        if control.state.load(Acquire) == RUNNING {
+            return false;
+        }
+        if control.kind.load(Relaxed) != STOPPED_IN_THUNK {
+            return true;
+        }
+        control.next.store(STOP_FULLY, Relaxed);
+        if control.state.swap(RUNNING, SeqCst) == SLEEPING {
+            futex_wake(&control.state);
+        }
+        false
     }
 
     fn release_slot(&self, slot: usize) {
@@ -455,9 +472,7 @@ impl Stub {
                 return Err(Errno::ESRCH);
             }
             // One that was dropped while it ran may run still.
-            let stopped = |slot: &usize| {
-                shared.records.get(*slot).fresh.load(Acquire) || shared.regions.control(*slot).state.load(Acquire) != RUNNING
-            };
+            let stopped = |slot: &usize| shared.records.get(*slot).fresh.load(Acquire) || shared.settled(*slot);
             if let Some(index) = threads.parked.iter().position(stopped) {
                 let slot = threads.parked.swap_remove(index);
                 threads.used.push(slot);
@@ -483,6 +498,7 @@ impl Stub {
             drop(threads);
             shared.release_slot(slot);
         } else {
+            shared.settled(slot);
             threads.parked.push(slot);
         }
     }
