@@ -540,7 +540,7 @@ fn hostile_calls_from_the_stubs_code_trap(platform: &Arc<Platform>) {
 }
 
 fn hostile_jumps_into_the_stubs_code_end_somehow(platform: &Arc<Platform>) {
-    for place in (0..0x240).step_by(7) {
+    for place in (0..0x3c0).step_by(7) {
         let clone = platform.clone();
         on_worker(place as usize % 2, async move {
             let guest = Guest::new(&clone);

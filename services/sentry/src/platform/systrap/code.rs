@@ -156,23 +156,26 @@ bulkhead_stub_handler:
     add rbx, {control}
     # Did it interrupt the code below, which thunks run?
     mov rax, [rsp + {frame_rip}]
-    lea rcx, [rip + bulkhead_stub_thunk]
+    lea rcx, [rip + bulkhead_stub_stop]
+    cmp rax, rcx
+    je 37f
+    cmp edi, {interrupt}
+    je 31f
+    cmp edi, {sigtrap}
+    jne 30f
+31: lea rcx, [rip + bulkhead_stub_thunk]
     cmp rax, rcx
     jb 30f
-    lea rcx, [rip + bulkhead_stub_thunk_end]
+    lea rcx, [rip + bulkhead_stub_stop]
     cmp rax, rcx
     jae 30f
     lea rcx, [rip + bulkhead_stub_post]
     cmp rax, rcx
-    jb 31f
+    jb 32f
     cmp dword ptr [rbx + {state}], {running}
     jne 32f
-    mov dword ptr [rbx + {kind}], {stopped_returning}
+37: mov dword ptr [rbx + {kind}], {stopped_returning}
     jmp 33f
-31: cmp edi, {interrupt}
-    je 32f
-    cmp edi, {sigtrap}
-    jne 30f
 32: add rsp, 8
     mov eax, {sigreturn}
     jmp 34f
@@ -266,7 +269,7 @@ bulkhead_stub_wait:
 4:  cmp dword ptr [rbx + {kind}], {stopped_in_thunk}
     jne 35f
     cmp dword ptr [rbx + {next}], {go_on}
-    jne 36f
+    jne bulkhead_stub_stop
     mov rax, [rbx + {fs_base}]
     wrfsbase rax
     push qword ptr [rbx + {general} + 136]
@@ -288,8 +291,9 @@ bulkhead_stub_wait:
     mov rsp, [rbx + {general} + 120]
     mov rbx, [rbx + {general} + 88]
     jmp qword ptr gs:[{general} + 128]
-36: hlt                             # raises SIGSEGV
-bulkhead_stub_thunk_end:
+    # Asked to stop fully: raises SIGSEGV.
+bulkhead_stub_stop:
+    hlt
 
     # ---- Back from the handler.
 35: mov rax, [rbx + {fs_base}]
