@@ -25,6 +25,7 @@ impl AddressSpace {
             layout: state.layout.clone(),
             peak_virtual: state.areas.total(),
             rewritten: state.rewritten,
+            text_user: state.text_user,
             ..State::default()
         };
         let mut ours = Changes::default();

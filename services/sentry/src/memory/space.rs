@@ -59,6 +59,8 @@ pub(super) struct State {
     pub spurious: (u64, u32),
     /// Whether text may have been rewritten here.
     pub rewritten: bool,
+    /// Whose rewritten text is shown here (an effective user id).
+    pub text_user: Option<u32>,
     /// How often call sites trapped, by the address behind the instruction.
     pub sites: HashMap<u64, u32>,
     /// While a program is being loaded, changes gather here.

@@ -75,7 +75,8 @@ fn outside_thunks(thread: &mut Thread, event: Event) -> Event {
     let memory = thread.memory();
     match event {
         Event::Syscall => {
-            memory.count_trap(&mut thread.registers);
+            let user = thread.credentials().euid;
+            memory.count_trap(&mut thread.registers, user);
             event
         }
         Event::Interrupted | Event::Fault(_) => memory.leave_thunk(event, &mut thread.registers),

@@ -5,10 +5,13 @@
 //!   it by mapping it, so no thread ever executes bytes that are being written.
 //! - A *thunk page* only grows, in bytes that no text page in use jumps to yet.
 //! - A thunk page has one distance from the file's pages, so the same bytes serve wherever the file is mapped.
-//! - The cache holds a reference to each of these pages: their offsets in the memory file mean nothing else as long as they are here.
+//! - The cache holds a reference to each of these pages: their offsets in the memory file mean nothing else as long as they are here. A
+//!   version that nobody shows any more is used again for text only: a stub that is about to die may map it still.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::super::{MemoryFile, object::FileObject, object::host_stat};
 use crate::{
@@ -21,9 +24,12 @@ const UNUSED: u8 = 0xcc;
 /// Files' pages that are kept at most.
 const MOST: usize = 8192;
 
-/// A file with certain contents.
+/// A file with certain contents, as rewritten on behalf of one user's processes. What is rewritten follows from where a process
+/// made calls, so a hostile one could have bytes rewritten that are no instruction: it must not reach processes that it could
+/// not have changed anyway.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FileKey {
+    user: u32,
     identity: u64,
     size: i64,
     modified: (i64, i64),
@@ -31,9 +37,10 @@ pub struct FileKey {
 }
 
 impl FileKey {
-    pub fn of(object: &FileObject) -> Option<FileKey> {
+    pub fn of(object: &FileObject, user: u32) -> Option<FileKey> {
         let stat = host_stat(object.raw_fd()).ok()?;
         Some(FileKey {
+            user,
             identity: object.identity,
             size: stat.st_size,
             modified: (stat.st_mtime, stat.st_mtime_nsec),
@@ -100,6 +107,8 @@ pub struct TextCache {
     text: BTreeMap<u64, Arc<TextPage>>,
     places: HashMap<(FileKey, i64), u64>,
     thunks: BTreeMap<u64, ThunkPage>,
+    /// Pages of the memory file to be used again.
+    spare: Vec<u64>,
 }
 
 impl TextCache {
@@ -202,7 +211,7 @@ impl TextCache {
         let mut bytes = original.to_vec();
         let sites: Vec<_> = sites.iter().copied().chain([(*candidate, displacement)]).collect();
         sites.iter().for_each(|(site, displacement)| site.apply(&mut bytes, *displacement));
-        let offset = memory.allocate_uncleared(PAGE_SIZE, None).ok()?;
+        let offset = self.take(memory)?;
         // SAFETY: the page was just taken, so nobody else uses it.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory.pointer(offset), PAGE_SIZE as usize) };
         let mut needs = old.map_or_else(Vec::new, |old| old.needs.clone());
@@ -217,7 +226,7 @@ impl TextCache {
     }
 
     fn make_thunk_page(&mut self, memory: &MemoryFile, key: FileKey, index: i64) -> Option<u64> {
-        let offset = memory.allocate_uncleared(PAGE_SIZE, None).ok()?;
+        let offset = self.take(memory)?;
         // SAFETY: the page was just taken, so nobody else uses it.
         unsafe { memory.pointer(offset).write_bytes(UNUSED, PAGE_SIZE as usize) };
         self.places.insert((key, index), offset);
@@ -225,13 +234,19 @@ impl TextCache {
         Some(offset)
     }
 
-    /// Gives back older versions of a page that nobody shows any more.
+    /// A page of the memory file to be overwritten.
+    fn take(&mut self, memory: &MemoryFile) -> Option<u64> {
+        self.spare.pop().or_else(|| memory.allocate_uncleared(PAGE_SIZE, None).ok())
+    }
+
+    /// Takes back older versions of a page that nobody shows any more.
     fn sweep(&mut self, memory: &MemoryFile, version: &TextPage) {
+        let spare = &mut self.spare;
         self.text.retain(|&offset, page| {
             let same = page.key == version.key && page.index == version.index && offset != version.offset;
             let unused = same && memory.run(offset).is_some_and(|(_, _, references)| references == 1);
             if unused {
-                memory.release([(offset, offset + PAGE_SIZE)]);
+                spare.push(offset);
             }
             !unused
         });

@@ -9,6 +9,7 @@
 //!   program loads itself, it sees rewritten; that cannot be hidden.
 //! - Before such a page gets any other access, is moved, or is written to, and before anything else takes the place of its thunks, the
 //!   file's page comes back ([`AddressSpace::forget_text`]).
+//! - Rewritten pages are shared among the processes of one user only ([`cache::FileKey`] says why).
 //! - A thread that is in a thunk when it stops is reported to be at the call site.
 
 mod cache;
@@ -77,15 +78,21 @@ impl AddressSpace {
         self.counters.count(end);
     }
 
-    /// A call trapped. If it did in a thunk (of a guest that uses gs), the registers are put right; a site that traps often is
+    /// On whose behalf text is rewritten from now on, and by whose processes what is shown was rewritten.
+    pub fn set_text_user(&self, user: u32) {
+        self.state.lock().text_user = Some(user);
+    }
+
+    /// A call of a process of this user trapped. If it did in a thunk (of a guest that uses gs), the registers are put right; a site that traps often is
     /// rewritten.
-    pub fn count_trap(&self, registers: &mut Registers) {
+    pub fn count_trap(&self, registers: &mut Registers, user: u32) {
         let mut state = self.state.lock();
         let state = &mut *state;
         if let Some(thunk) = self.thunk_at(state, registers.rip) {
             (registers.rip, registers.rcx) = (thunk.end, thunk.end);
             return;
         }
+        state.text_user = Some(user);
         if state.sites.len() >= SITES {
             state.sites.clear();
         }
@@ -162,7 +169,7 @@ impl AddressSpace {
         let area = area.clone();
         let (object, offset) = rewritable(&area).then(|| area.file_at(start, page)).flatten()?;
         let index = offset / PAGE_SIZE;
-        let key = FileKey::of(object)?;
+        let key = FileKey::of(object, state.text_user?)?;
         let mut cache = self.memory.text().lock();
         // A page that the program wrote to before it was text is its own.
         match self.offset_at(state, page) {
@@ -347,7 +354,8 @@ impl AddressSpace {
         if cache.is_empty() {
             return;
         }
-        if let Some(key) = area.file_at(start, start).and_then(|(object, _)| FileKey::of(object)) {
+        let key = area.file_at(start, start).zip(state.text_user).and_then(|((object, _), user)| FileKey::of(object, user));
+        if let Some(key) = key {
             self.show_known(state, &mut cache, start, area, key, changes);
         }
     }
