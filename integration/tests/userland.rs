@@ -211,5 +211,8 @@ fn ps_shows_the_processes_of_the_sandbox() {
 
 #[test]
 fn a_guest_without_system_calls_is_stopped_by_its_limits() {
-    Scene::bash("exec 2>/dev/null; (ulimit -t 1; while :; do :; done); echo $?; timeout 0.3 bash -c 'while :; do :; done'; echo $?").same();
+    Scene::bash(
+        "exec 2>/dev/null; (ulimit -t 1; while :; do :; done); echo $?; timeout 0.3 bash -c 'while :; do :; done'; echo $?",
+    )
+    .same();
 }

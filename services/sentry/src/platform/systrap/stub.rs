@@ -435,7 +435,11 @@ impl Stub {
     /// Waits until the reaper has said that it is dead. Nobody else tells the agent anything any more.
     fn wait_for_death(&self) {
         // What is read before that is the completion of a batch that nobody waited for.
-        while !self.dead.load(SeqCst) && self.wait() != Err(Errno::ESRCH) {}
+        while !self.dead.load(SeqCst) {
+            if self.wait() == Err(Errno::ESRCH) {
+                break;
+            }
+        }
     }
 
     /// Waits for the agent's completion.
