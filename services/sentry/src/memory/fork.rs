@@ -24,7 +24,6 @@ impl AddressSpace {
             mmap_top: state.mmap_top,
             layout: state.layout.clone(),
             peak_virtual: state.areas.total(),
-            rewritten: state.rewritten,
             text_user: state.text_user,
             ..State::default()
         };
@@ -54,6 +53,9 @@ impl AddressSpace {
                     ours.protect(start, area.end, area.protection - Protection::WRITE);
                 }
             }
+        }
+        if state.rewritten {
+            self.drop_text(&mut child);
         }
         let child = AddressSpace::with(host, &self.memory, child);
         child.set_rewriting(self.rewriting.load(Ordering::Relaxed));

@@ -106,7 +106,6 @@ impl AddressSpace {
             Backing::Anonymous if eager => self.materialise(state, &area, start, end, request.populate, &mut changes),
             Backing::File(object, offset) => {
                 self.show_file(state, start, &area, object, *offset, request.populate, &mut changes);
-                self.show_known_text(state, start, &area, &mut changes);
                 Ok(())
             }
             _ => Ok(()),

@@ -90,11 +90,7 @@ pub fn mmap(thread: &mut Thread, arguments: Arguments) -> SysResult {
     // MAP_NONBLOCK makes MAP_POPULATE do nothing.
     let populate = flags & libc::MAP_POPULATE != 0 && flags & libc::MAP_NONBLOCK == 0 || locked;
     let request = MapRequest { placement, length, protection, flags: area, source, populate };
-    let memory = thread.memory();
-    if request.protection.contains(Protection::EXECUTE) {
-        memory.set_text_user(thread.credentials().euid);
-    }
-    memory.map(&request, &limits)
+    thread.memory().map(&request, &limits)
 }
 
 fn open_file(thread: &Thread, arguments: Arguments) -> Result<Arc<OpenFile>, Errno> {

@@ -112,11 +112,6 @@ pub struct TextCache {
 }
 
 impl TextCache {
-    /// Whether nothing was rewritten yet.
-    pub fn is_empty(&self) -> bool {
-        self.newest.is_empty()
-    }
-
     /// The newest version of a file's page.
     pub fn newest(&self, key: FileKey, index: u64) -> Option<&Arc<TextPage>> {
         self.newest.get(&(key, index))

@@ -2,14 +2,16 @@
 //! ([`crate::platform::rewrite`] says by what).
 //!
 //! Only private mappings of files with exactly read and execute access are touched. A rewritten page is a copy-on-write piece whose
-//! offset is one of the cache's ([`cache`]): an address space keeps no other record of it, so fork, munmap and all that moves
-//! pieces about need to know nothing. Thunk pages are areas of their own, shown as anonymous memory.
+//! offset is one of the cache's ([`cache`]): an address space keeps no other record of it, so munmap and all that removes
+//! pieces need to know nothing. Thunk pages are areas of their own, shown as anonymous memory.
 //!
 //! - Whoever asks the sentry for bytes of a rewritten page (process_vm_readv(2), /proc/self/mem, write(2)) gets the file's. What the
 //!   program loads itself, it sees rewritten; that cannot be hidden.
 //! - Before such a page gets any other access, is moved, or is written to, and before anything else takes the place of its thunks, the
 //!   file's page comes back ([`AddressSpace::forget_text`]).
 //! - Rewritten pages are shared among the processes of one user only ([`cache::FileKey`] says why).
+//! - A forked process starts with the file's pages, which are one mapping: most run another program soon. Those that go on get the
+//!   rewritten ones at the first site that traps often.
 //! - A thread that is in a thunk when it stops is reported to be at the call site.
 
 mod cache;
@@ -35,8 +37,10 @@ use crate::{
     },
 };
 
-/// A site is rewritten when it has trapped so often: a trap costs some 3 µs more than a thunk, rewriting 20 µs to 30 µs.
-const OFTEN: u32 = 8;
+/// A site is rewritten when it has trapped so often, and with it is shown what is known of the rest of the mapping: a trap costs some
+/// 3 µs more than a thunk, rewriting 20 µs to 30 µs, and each page that is shown apart some 4 µs. Programs that run for
+/// some milliseconds never get there; they do not win by it either (showing known pages at mmap(2) made `/bin/true` slower).
+const OFTEN: u32 = 16;
 /// So many sites are counted; then counting starts anew.
 const SITES: usize = 4096;
 /// The access of pages that may be rewritten, and of thunks.
@@ -76,11 +80,6 @@ impl AddressSpace {
     /// A call came from a thunk; `end` is the address behind the original `syscall`.
     pub fn count_call(&self, end: u64) {
         self.counters.count(end);
-    }
-
-    /// On whose behalf text is rewritten from now on, and by whose processes what is shown was rewritten.
-    pub fn set_text_user(&self, user: u32) {
-        self.state.lock().text_user = Some(user);
     }
 
     /// A call of a process of this user trapped. If it did in a thunk (of a guest that uses gs), the registers are put right; a site that traps often is
@@ -345,18 +344,25 @@ impl AddressSpace {
         self.commit(state, changes)
     }
 
-    /// A file was mapped: shows what is known of its text.
-    pub(super) fn show_known_text(&self, state: &mut State, start: u64, area: &Area, changes: &mut Changes) {
-        if !rewritable(area) || !self.rewriting.load(Relaxed) || self.host.thunks().is_none() {
-            return;
+    /// Takes rewritten pages and thunks out of a copy that no stub shows yet.
+    pub(super) fn drop_text(&self, copy: &mut State) {
+        let (mut pages, mut thunk_pages) = (Vec::new(), Vec::new());
+        let cache = self.memory.text().lock();
+        for (area_start, area) in copy.areas.iter().filter(|(_, area)| area.protection == ACCESS && !area.shared()) {
+            for (start, piece) in copy.pieces.within(area_start, area.end) {
+                let end = piece.offset + (piece.end - start);
+                let address = |offset: u64| start + (offset - piece.offset);
+                pages.extend(cache.text_within(piece.offset, end).map(|text| address(text.offset)));
+                thunk_pages.extend(cache.thunks_within(piece.offset, end).map(|thunks| address(thunks.offset)));
+            }
         }
-        let mut cache = self.memory.text().lock();
-        if cache.is_empty() {
-            return;
+        drop(cache);
+        for page in &thunk_pages {
+            copy.areas.remove(*page, page + PAGE_SIZE);
         }
-        let key = area.file_at(start, start).zip(state.text_user).and_then(|((object, _), user)| FileKey::of(object, user));
-        if let Some(key) = key {
-            self.show_known(state, &mut cache, start, area, key, changes);
+        for page in pages.into_iter().chain(thunk_pages) {
+            let pieces = copy.pieces.remove(page, page + PAGE_SIZE);
+            self.memory.release(pieces.into_iter().map(|(low, piece)| (piece.offset, piece.offset + (piece.end - low))));
         }
     }
 }
