@@ -205,8 +205,12 @@ fn what_proc_says_of_the_process_itself() {
 
 #[test]
 fn ps_shows_the_processes_of_the_sandbox() {
-    Scene::bash("sleep 100 & sleep 0.2; ps -eo ppid,stat,comm --no-headers | awk '{ print $1, $2, $3 }'; kill %1; ps -o args= $$ | head -c 9; uname -s -n -m")
-        .same_and_succeeds();
+    // Nothing else starts while ps looks.
+    Scene::bash(
+        "sleep 100 & sleep 0.2; list=$(ps -eo ppid,stat,comm --no-headers); awk '{ print $1, $2, $3 }' <<< \"$list\"; kill %1; \
+         ps -o args= $$ | head -c 9; uname -s -n -m",
+    )
+    .same_and_succeeds();
 }
 
 #[test]
