@@ -251,11 +251,10 @@ mod tests {
 
     #[test]
     fn a_malformed_packet_is_refused_and_its_fds_are_closed() {
-        let packets: [(&[u8], usize); 6] = [
+        let packets: [(&[u8], usize); 5] = [
             (b"x", 1),
             (&[0, 0, 0, 0, 0, 0, 0, 0], 2),
             (&[MAGIC, 0, 1, 0, 0, 0, 0, 0], 2),
-            (&[MAGIC, 0, 2, 0, 0, 0, 0, 0], 1),
             (&[MAGIC, 0, 0, 0, 9, 0, 0, 0, 1], 0),
             (&[MAGIC, MORE, 0, 0, 0, 0, 0, 0], 0),
         ];
@@ -268,6 +267,16 @@ mod tests {
             // It ends only when nobody has the writing end any more.
             assert_eq!(std::fs::File::from(read).read(&mut [0]).unwrap(), 0);
         }
+    }
+
+    #[test]
+    fn fewer_fds_than_announced_mean_that_there_was_no_room_for_them() {
+        let (a, b) = Channel::pair().unwrap();
+        let (read, write) = nix::unistd::pipe().unwrap();
+        a.socket.send_fds(&[MAGIC, 0, 2, 0, 0, 0, 0, 0], &[write.as_raw_fd()]).unwrap();
+        drop(write);
+        assert!(matches!(b.receive(&mut Vec::new()), Err(ChannelError::OutOfFiles)));
+        assert_eq!(std::fs::File::from(read).read(&mut [0]).unwrap(), 0);
     }
 
     #[test]
