@@ -53,3 +53,20 @@ impl Leftovers {
         }
     }
 }
+
+/// Directories of this name in the host's cgroup hierarchies.
+pub fn cgroups(id: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name() == *id {
+                    found.push(entry.path());
+                }
+                directories.push(entry.path());
+            }
+        }
+    }
+    found
+}

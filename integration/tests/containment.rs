@@ -9,7 +9,7 @@ use std::{
 
 use bulkhead_integration::{
     bundle::{Bundle, unique},
-    leftovers::Leftovers,
+    leftovers::{Leftovers, cgroups},
     processes::{SERVICES, children, kill, service, threads},
     runtime::{Runtime, code, eventually, text},
     tree,
@@ -46,23 +46,6 @@ fn a_killed_service_ends_the_sandbox_with_a_message_that_names_it() {
         assert_ne!(code(&output), 0, "{name}");
         Leftovers::of(&runtime).assert_none();
     }
-}
-
-/// Directories of this name in the host's cgroup hierarchies.
-fn cgroups(id: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut directories = vec![PathBuf::from("/sys/fs/cgroup")];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if entry.file_name() == *id {
-                    found.push(entry.path());
-                }
-                directories.push(entry.path());
-            }
-        }
-    }
-    found
 }
 
 /// Kills the `index`th process that the supervisor starts, so long after the start of `run`, or as soon as it is there.
@@ -122,6 +105,7 @@ fn a_killed_supervisor_takes_its_sandbox_with_it() {
     eventually("its services are gone", || below.iter().all(|pid| !Path::new(&format!("/proc/{pid}/exe")).exists()));
     assert_eq!(code(&runtime.call(&["delete", "--force", &id])), 0);
     Leftovers::of(&runtime).assert_none();
+    assert_eq!(cgroups(&id), Vec::<PathBuf>::new());
 }
 
 /// The host's own tracing of system calls that passed seccomp, of some threads and what they fork.

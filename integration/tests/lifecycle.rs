@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Stdio};
 
 use bulkhead_integration::{
     bundle::{Bundle, unique},
-    leftovers::Leftovers,
+    leftovers::{Leftovers, cgroups},
     runtime::{Runtime, code, eventually, text},
     tree,
 };
@@ -58,6 +58,7 @@ fn a_container_is_created_started_killed_and_deleted() {
     assert_eq!(code(&runtime.call(&["delete", &id])), 0);
     assert_ne!(code(&runtime.call(&["state", &id])), 0);
     Leftovers::of(&runtime).assert_none();
+    assert_eq!(cgroups(&id), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
