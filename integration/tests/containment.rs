@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -25,18 +26,11 @@ fn run(runtime: &Runtime, bundle: &Path) -> Child {
 fn a_killed_service_ends_the_sandbox_with_a_message_that_names_it() {
     for name in SERVICES {
         let runtime = Runtime::bulkhead();
-        let bundle = Bundle::new(&tree("busybox"), &["/bin/sh", "-c", "echo ready >/dev/shm/x; sleep 1000"]);
-        let run = run(&runtime, bundle.path());
-        let mut pid = None;
-        eventually("the service runs", || {
-            pid = service(run.id(), name);
-            pid.is_some()
-        });
-        // Once at start-up (gofer, vfs: as early as it can be seen), once in full run.
-        if name != "gofer" && name != "vfs" {
-            eventually("the container runs", || service(run.id(), "netstack").is_some());
-            std::thread::sleep(Duration::from_millis(300));
-        }
+        let bundle = Bundle::new(&tree("busybox"), &["/bin/sh", "-c", "echo ready; sleep 1000"]);
+        let mut run = run(&runtime, bundle.path());
+        let mut ready = [0; 6];
+        run.stdout.as_mut().expect("it is piped").read_exact(&mut ready).expect("the container runs");
+        let pid = service(run.id(), name);
         let start = Instant::now();
         kill(pid.expect("it was seen"));
         let output = run.wait_with_output().expect("it ends");
