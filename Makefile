@@ -34,8 +34,11 @@ unit: target/tools/.toolchain
 integration: build trees tools
 	cargo test --release --package bulkhead-integration -- --test-threads=2
 
-bench: build trees
-	cargo run --release --package bulkhead-integration --bin bench
+# `make bench ONLY=getpid,mmap PAIRS=9`: some rows, other than five pairs. `CHECK=1`: a missed goal is a failure.
+bench: build packages
+	integration/trees.sh $(TREES) debian programs
+	cargo run --quiet --release --package bulkhead-integration --bin bench -- \
+		$(if $(ONLY),--only '$(ONLY)') $(if $(PAIRS),--pairs $(PAIRS)) $(if $(CHECK),--check)
 
 # The root file systems of the tests, made once.
 trees: packages

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod conversation;
 pub mod guest;
 pub mod leftovers;
 pub mod processes;

@@ -1,60 +1,22 @@
-//! `make bench`: what Bulkhead costs beside runc, both sides in one run. Absolute figures are noise on a shared machine; the ratios hold.
-#![forbid(unsafe_code)]
+//! What a sandbox costs that does nothing.
 
-use std::{
-    fs,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{fs, process::Stdio, time::Duration};
 
 use bulkhead_integration::{
     bundle::{Bundle, unique},
-    runtime::{Runtime, code, eventually, text},
+    runtime::{Runtime, code, eventually},
     tree,
 };
 
-/// Pairs of runs; the median of their ratios is quoted.
-const PAIRS: usize = 11;
-/// How long the idle sandbox is watched.
-const IDLE: Duration = Duration::from_secs(5);
+/// How long it is watched.
+const WATCHED: Duration = Duration::from_secs(5);
+/// What start-up left over is done by then.
+const SETTLED: Duration = Duration::from_secs(1);
+/// Megabytes, at most.
+const GOAL: f64 = 24.0;
 
-fn main() {
-    println!("{:<44}{:>12}{:>12}{:>9}{:>9}", "", "runc", "bulkhead", "ratio", "goal");
-    start();
-    idle();
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Wall time of `run` of `/bin/true`.
-fn start() {
-    let runtimes = [Runtime::runc(), Runtime::bulkhead()];
-    let mut times = [Vec::new(), Vec::new()];
-    for pair in 0..=PAIRS {
-        for (runtime, times) in runtimes.iter().zip(&mut times) {
-            let bundle = Bundle::new(&tree("debian"), &["/bin/true"]);
-            let start = Instant::now();
-            let mut command = runtime.command(&["run", "--bundle"]);
-            command.arg(bundle.path()).arg(unique("b"));
-            let output = command.output().expect("it starts");
-            let elapsed = start.elapsed();
-            assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-            // The first pair warms the caches.
-            if pair > 0 {
-                times.push(elapsed.as_secs_f64() * 1e3);
-            }
-        }
-    }
-    let ratios = times[0].iter().zip(&times[1]).map(|(runc, bulkhead)| bulkhead / runc).collect();
-    let [runc, bulkhead] = times.map(median);
-    println!("{:<44}{runc:>12.1}{bulkhead:>12.1}{:>9.2}{:>9}", "run /bin/true, ms", median(ratios), "1.5");
-}
-
-/// PSS and CPU time of an idle sandbox's own processes.
-fn idle() {
+/// Prints PSS and CPU time of an idle sandbox's own processes. Returns whether both goals were reached.
+pub fn idle() -> bool {
     let runtime = Runtime::bulkhead();
     let bundle = Bundle::new(&tree("debian"), &["/bin/sleep", "1000"]);
     let id = unique("idle");
@@ -67,22 +29,23 @@ fn idle() {
         .and_then(|state| state["pid"].as_u64())
         .expect("the state names the supervisor");
 
-    // Let what start-up left over settle.
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(SETTLED);
     let processes = descendants(supervisor);
     let pss: f64 = processes.iter().map(|&pid| proportional_set(pid)).sum();
-    println!("{:<44}{:>12}{pss:>12.1}{:>9}{:>9}", "idle sandbox, PSS of all processes, MB", "-", "-", "24");
+    println!("\nAn idle sandbox");
+    println!("{:<40}{pss:>8.1}  goal {GOAL}", "PSS of all processes, MB");
     for &pid in &processes {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        println!("    {:<40}{:>12}{:>12.1}", name.trim_end(), "", proportional_set(pid));
+        println!("    {:<36}{:>8.1}", name.trim_end(), proportional_set(pid));
     }
     let before: u64 = processes.iter().map(|&pid| cpu_ticks(pid)).sum();
-    std::thread::sleep(IDLE);
-    let after: u64 = processes.iter().map(|&pid| cpu_ticks(pid)).sum();
-    println!("{:<44}{:>12}{:>12}{:>9}{:>9}", "idle sandbox, CPU ticks (10 ms) in 5 s", "-", after - before, "-", "0");
+    std::thread::sleep(WATCHED);
+    let ticks = processes.iter().map(|&pid| cpu_ticks(pid)).sum::<u64>() - before;
+    println!("{:<40}{ticks:>8}  goal 0", format!("CPU ticks (10 ms) in {} s", WATCHED.as_secs()));
 
     assert_eq!(code(&runtime.call(&["kill", &id, "KILL"])), 0);
     eventually("it is deleted", || code(&runtime.call(&["delete", "--force", &id])) == 0);
+    pss <= GOAL && ticks == 0
 }
 
 /// A process and all below it.
