@@ -1,5 +1,6 @@
 @0xd2a4d5a95cf0a1b7;
-# What the supervisor and the services tell each other over the control plane; the Rust types are in ipc/src/setup.
+# What the supervisor and the services tell each other over the control plane (the Rust types are in ipc/src/setup), and what
+# commands ask of the supervisor (ipc/src/command).
 # Byte strings are Data, because paths and arguments need not be UTF-8.
 
 struct Setup {
@@ -113,17 +114,34 @@ struct RootSpec {
 struct NetstackSetup {
 }
 
+struct Execution {
+  # A further program in a running container (OCI exec). Its fds: stdin, stdout, stderr, then those that become 3, 4 and so on.
+  program @0 :Program;
+}
+
 struct Order {
   # Supervisor to sentry.
   union {
     start @0 :Void;
     signal @1 :SignalOrder;
+    execute @2 :ExecuteOrder;
+    signalExecution @3 :SignalExecutionOrder;
   }
 }
 
 struct SignalOrder {
   signal @0 :Int32;
   all @1 :Bool;
+}
+
+struct ExecuteOrder {
+  number @0 :UInt32;      # the supervisor's name for it
+  execution @1 :Execution;
+}
+
+struct SignalExecutionOrder {
+  number @0 :UInt32;
+  signal @1 :Int32;
 }
 
 struct Report {
@@ -133,5 +151,36 @@ struct Report {
     failed @1 :Text;
     started @2 :Void;
     exited @3 :Int32;     # wait status
+    execution @4 :ExecutionReport;
+  }
+}
+
+struct ExecutionReport {
+  number @0 :UInt32;
+  union {
+    started @1 :Int32;    # its pid in the container
+    failed @2 :Text;
+    ended @3 :Int32;      # wait status
+  }
+}
+
+struct Request {
+  # A command to the supervisor.
+  union {
+    start @0 :Void;
+    signal @1 :SignalOrder;
+    execute @2 :Execution;
+    forward @3 :Int32;    # a signal to the program that this connection had executed
+  }
+}
+
+struct Answer {
+  # The supervisor to a command.
+  union {
+    done @0 :Void;
+    refused @1 :Text;
+    failed @2 :Text;
+    executing @3 :Int32;  # the program's pid in the container
+    ended @4 :Int32;      # its exit status, as a shell counts
   }
 }

@@ -6,7 +6,11 @@
 //! are closed. This is the only module that knows `uds`.
 
 use crate::Errno;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::{
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    time::{Duration, Instant},
+};
 use uds::UnixSeqpacketConn;
 
 /// Bytes of one message at most.
@@ -19,6 +23,8 @@ const PACKET_BODY: usize = 64 << 10;
 /// Fds in a packet at most (the host's SCM_MAX_FD is 253).
 const PACKET_FDS: usize = 128;
 const HEADER: usize = 8;
+/// How long the rest of a message may keep a channel waiting that does not wait for its beginning.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// First byte of every packet; another one means that the other side is not ours or of another version.
 const MAGIC: u8 = 0xb1;
 const MORE: u8 = 1;
@@ -82,7 +88,8 @@ impl Channel {
         unsafe { OwnedFd::from_raw_fd(self.socket.into_raw_fd()) }
     }
 
-    /// Whether `send` and `receive` wait (the default) or answer [`ChannelError::NotReady`].
+    /// Whether `send` and `receive` wait (the default) or answer [`ChannelError::NotReady`]. A message that has begun is
+    /// finished in any case, or is an error after five seconds.
     pub fn set_nonblocking(&self, nonblocking: bool) -> Result<(), ChannelError> {
         self.socket.set_nonblocking(nonblocking).map_err(|e| host("set up a channel", e))
     }
@@ -93,6 +100,7 @@ impl Channel {
             return Err(ChannelError::TooLarge { bytes: message.len(), fds: fds.len() });
         }
         let (mut bytes, mut fds) = (message, fds);
+        let mut begun = None;
         let mut packet = Vec::with_capacity(HEADER + bytes.len().min(PACKET_BODY));
         loop {
             let (body, later_bytes) = bytes.split_at(bytes.len().min(PACKET_BODY));
@@ -104,7 +112,12 @@ impl Channel {
             packet.extend_from_slice(&(body.len() as u32).to_le_bytes());
             packet.extend_from_slice(body);
             let raw: Vec<_> = attached.iter().map(|fd| fd.as_raw_fd()).collect();
-            let sent = self.socket.send_fds(&packet, &raw).map_err(|e| host("send a message", e))?;
+            let sent = loop {
+                match self.socket.send_fds(&packet, &raw).map_err(|e| host("send a message", e)) {
+                    Err(ChannelError::NotReady) => self.go_on(begun, PollFlags::POLLOUT)?,
+                    outcome => break outcome?,
+                }
+            };
             if sent != packet.len() {
                 return Err(ChannelError::Nonsense("a packet was sent in part"));
             }
@@ -112,6 +125,7 @@ impl Channel {
                 return Ok(());
             }
             (bytes, fds) = (later_bytes, later_fds);
+            begun.get_or_insert_with(Instant::now);
         }
     }
 
@@ -124,15 +138,35 @@ impl Channel {
     pub fn receive_bounded(&self, message: &mut Vec<u8>, max_bytes: usize, max_fds: usize) -> Result<Vec<OwnedFd>, ChannelError> {
         message.clear();
         let mut fds = Vec::new();
+        let mut begun = None;
         let mut packet = vec![0; HEADER + max_bytes.min(PACKET_BODY)];
         loop {
-            let more = self.receive_packet(&mut packet, message, &mut fds)?;
+            let more = match self.receive_packet(&mut packet, message, &mut fds) {
+                Err(ChannelError::NotReady) => {
+                    self.go_on(begun, PollFlags::POLLIN)?;
+                    continue;
+                }
+                outcome => outcome?,
+            };
+            begun.get_or_insert_with(Instant::now);
             if message.len() > max_bytes || fds.len() > max_fds {
                 return Err(ChannelError::TooLarge { bytes: message.len(), fds: fds.len() });
             }
             if !more {
                 return Ok(fds);
             }
+        }
+    }
+
+    /// Waits, on a channel that does not, in the middle of a message that began at `begun`. Before the beginning: NotReady.
+    fn go_on(&self, begun: Option<Instant>, events: PollFlags) -> Result<(), ChannelError> {
+        let left = begun.ok_or(ChannelError::NotReady)?.elapsed();
+        let left = PATIENCE.checked_sub(left).ok_or(ChannelError::Nonsense("the rest of a message did not come or go"))?;
+        let mut entry = [PollFd::new(self.as_fd(), events)];
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut entry, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(ChannelError::Host("wait for a channel", error.into())),
         }
     }
 
@@ -179,7 +213,6 @@ impl Channel {
 
     /// Whether the other side has closed its end. Does not wait, and leaves what there is to receive.
     pub fn is_closed(&self) -> bool {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let mut poll_fds = [PollFd::new(self.as_fd(), PollFlags::empty())];
         match poll(&mut poll_fds, PollTimeout::ZERO) {
             Ok(n) if n > 0 => {
@@ -221,6 +254,23 @@ mod tests {
         let fds = b.receive(&mut received).unwrap();
         sender.join().unwrap().unwrap();
         assert_eq!((received, fds.len()), (expected, 300));
+    }
+
+    #[test]
+    fn a_message_that_has_begun_is_finished_on_channels_that_do_not_wait() {
+        let (a, b) = Channel::pair().unwrap();
+        a.set_nonblocking(true).unwrap();
+        b.set_nonblocking(true).unwrap();
+        assert!(matches!(b.receive(&mut Vec::new()), Err(ChannelError::NotReady)));
+        // More than the socket's buffer holds.
+        let message = vec![7; 3 << 20];
+        let expected = message.clone();
+        let sender = std::thread::spawn(move || a.send(&message, &[]).map(|()| a));
+        while !matches!(poll(&mut [PollFd::new(b.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE), Ok(1)) {}
+        let mut received = Vec::new();
+        b.receive(&mut received).unwrap();
+        sender.join().unwrap().unwrap();
+        assert!(received == expected);
     }
 
     #[test]

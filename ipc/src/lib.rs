@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`channel`] | the control plane: messages with fds over a SEQPACKET socket |
 //! | [`ring`], [`rpc`] | the fast plane: synchronous calls through shared memory |
+//! | [`command`] | what commands ask of a supervisor |
 //! | [`setup`] | what the supervisor and the services tell each other |
 //! | [`vfs`] | what the sentry asks of vfs |
 //! | [`gofer`] | what vfs asks of the gofer |
@@ -14,6 +15,7 @@
 
 pub mod affinity;
 pub mod channel;
+pub mod command;
 pub mod confine;
 pub mod debug;
 mod errno;

@@ -97,6 +97,13 @@ impl Membership {
     }
 }
 
+/// Moves this process into cgroups that are there; one that has gone meanwhile is none to be in.
+pub fn join_existing(directories: &[PathBuf]) {
+    for directory in directories {
+        let _ = fs::write(directory.join("cgroup.procs"), "0");
+    }
+}
+
 fn join(directory: &Path, others: &[Pid]) -> Result<()> {
     let members = directory.join("cgroup.procs");
     write(&members, "0")?;

@@ -54,7 +54,7 @@ pub enum Error {
         cause: String,
     },
     /// The container's program could not be started (the sentry's words).
-    #[error("{0}")]
+    #[error("unable to start container process: {0}")]
     Start(String),
     /// The supervisor answered with a refusal.
     #[error("{0}")]

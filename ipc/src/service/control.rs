@@ -7,12 +7,14 @@ use crate::{
     setup::{Order, Report},
 };
 use std::{
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
 };
 
-/// Bytes of an order or a report at most.
-const MAX_BYTES: usize = 64 << 10;
+/// Bytes of an order at most: one to execute a program has its arguments and environment.
+const MAX_BYTES: usize = crate::channel::MAX_MESSAGE;
+/// Fds with an order at most: those of a program to execute.
+const MAX_FDS: usize = 1024;
 
 /// The channel to the supervisor. Clones are the same channel; several threads may report, one receives.
 #[derive(Clone, Debug)]
@@ -25,11 +27,12 @@ impl Control {
         Control { channel }
     }
 
-    /// Waits for the supervisor's next order. `None` when the supervisor has gone, which ends the service.
-    pub fn next_order(&self) -> Result<Option<Order>, ServiceError> {
+    /// Waits for the supervisor's next order and the fds that come with it. `None` when the supervisor has gone, which ends the
+    /// service.
+    pub fn next_order(&self) -> Result<Option<(Order, Vec<OwnedFd>)>, ServiceError> {
         let mut message = Vec::new();
-        match self.channel.receive_bounded(&mut message, MAX_BYTES, 0) {
-            Ok(_) => Ok(Some(Order::decode(&message)?)),
+        match self.channel.receive_bounded(&mut message, MAX_BYTES, MAX_FDS) {
+            Ok(fds) => Ok(Some((Order::decode(&message)?, fds))),
             Err(ChannelError::Closed) => Ok(None),
             Err(error) => Err(error.into()),
         }

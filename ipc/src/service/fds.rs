@@ -31,6 +31,11 @@ impl Fds {
         (0..count).map(|_| Ok(Server::new(ServerEnd { socket: next()?, ring: next()? })?)).collect()
     }
 
+    /// All that are left.
+    pub fn rest(self) -> Vec<OwnedFd> {
+        self.0.into()
+    }
+
     /// There must be none left.
     pub fn finish(self) -> Result<(), ServiceError> {
         if self.0.is_empty() { Ok(()) } else { Err(ServiceError::SurplusFds(self.0.len())) }

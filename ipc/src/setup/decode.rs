@@ -1,8 +1,8 @@
 //! From the wire to types, with every limit that there is.
 
 use super::{
-    CapabilitySets, GoferSetup, MountKind, MountSpec, NetstackSetup, NodeSpec, Order, Program, Report, ResourceLimit, Role,
-    RootSpec, SentrySetup, Setup, VfsSetup,
+    CapabilitySets, Execution, ExecutionNews, GoferSetup, MountKind, MountSpec, NetstackSetup, NodeSpec, Order, Program, Report,
+    ResourceLimit, Role, RootSpec, SentrySetup, Setup, VfsSetup,
 };
 use crate::{
     channel::MAX_MESSAGE,
@@ -59,11 +59,16 @@ impl Order {
             match message.get_root::<schema::order::Reader<'_>>()?.which()? {
                 Which::Start(()) => Ok(Order::Start),
                 Which::Signal(order) => {
+                    let (signal, all) = signal(order?)?;
+                    Ok(Order::Signal { signal, all })
+                }
+                Which::Execute(order) => {
                     let order = order?;
-                    match order.get_signal() {
-                        signal @ 1..=64 => Ok(Order::Signal { signal, all: order.get_all() }),
-                        _ => Err(DecodeError::Invalid("signal")),
-                    }
+                    Ok(Order::Execute { number: order.get_number(), execution: execution(order.get_execution()?)? })
+                }
+                Which::SignalExecution(order) => {
+                    let order = order?;
+                    Ok(Order::SignalExecution { number: order.get_number(), signal: signal_number(order.get_signal())? })
                 }
             }
         })
@@ -80,13 +85,37 @@ impl Report {
                 Which::Failed(why) => Report::Failed(one_line(why?.as_bytes())),
                 Which::Started(()) => Report::Started,
                 Which::Exited(status) => Report::Exited(status),
+                Which::Execution(report) => {
+                    use schema::execution_report::Which;
+                    let report = report?;
+                    Report::Execution {
+                        number: report.get_number(),
+                        news: match report.which()? {
+                            Which::Started(pid) => ExecutionNews::Started(pid),
+                            Which::Failed(why) => ExecutionNews::Failed(one_line(why?.as_bytes())),
+                            Which::Ended(status) => ExecutionNews::Ended(status),
+                        },
+                    }
+                }
             })
         })
     }
 }
 
+pub(crate) fn signal(from: schema::signal_order::Reader<'_>) -> Result<(i32, bool), DecodeError> {
+    Ok((signal_number(from.get_signal())?, from.get_all()))
+}
+
+pub(crate) fn signal_number(number: i32) -> Result<i32, DecodeError> {
+    if (1..=64).contains(&number) { Ok(number) } else { Err(DecodeError::Invalid("signal")) }
+}
+
+pub(crate) fn execution(from: schema::execution::Reader<'_>) -> Result<Execution, DecodeError> {
+    Ok(Execution { program: program(from.get_program()?)? })
+}
+
 /// Text that is fit for a log line or a terminal, whoever wrote it.
-fn one_line(bytes: &[u8]) -> String {
+pub(crate) fn one_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(REASON_LIMIT)]);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -189,7 +218,7 @@ fn gofer(from: schema::gofer_setup::Reader<'_>) -> Result<GoferSetup, DecodeErro
 }
 
 /// Lets `take_apart` read `bytes` as one message.
-fn read<T>(
+pub(crate) fn read<T>(
     bytes: &[u8],
     take_apart: impl FnOnce(&capnp::message::Reader<serialize::OwnedSegments>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {

@@ -1,8 +1,8 @@
 //! From types to the wire.
 
 use super::{
-    GoferSetup, MountKind, MountSpec, NodeSpec, Order, Program, Report, ResourceLimit, Role, RootSpec, SentrySetup, Setup,
-    VfsSetup,
+    Execution, ExecutionNews, GoferSetup, MountKind, MountSpec, NodeSpec, Order, Program, Report, ResourceLimit, Role, RootSpec,
+    SentrySetup, Setup, VfsSetup,
 };
 use crate::{
     control_capnp as schema,
@@ -37,12 +37,18 @@ impl Order {
     pub fn encode(&self, into: &mut Vec<u8>) {
         encode(into, |message| {
             let mut to = message.init_root::<schema::order::Builder<'_>>();
-            match *self {
+            match self {
                 Order::Start => to.set_start(()),
-                Order::Signal { signal, all } => {
-                    let mut to = to.init_signal();
-                    to.set_signal(signal);
-                    to.set_all(all);
+                Order::Signal { signal: number, all } => signal(*number, *all, to.init_signal()),
+                Order::Execute { number, execution: what } => {
+                    let mut to = to.init_execute();
+                    to.set_number(*number);
+                    execution(what, to.init_execution());
+                }
+                Order::SignalExecution { number, signal } => {
+                    let mut to = to.init_signal_execution();
+                    to.set_number(*number);
+                    to.set_signal(*signal);
                 }
             }
         });
@@ -59,9 +65,27 @@ impl Report {
                 Report::Failed(why) => to.set_failed(why.as_str()),
                 Report::Started => to.set_started(()),
                 Report::Exited(status) => to.set_exited(*status),
+                Report::Execution { number, news } => {
+                    let mut to = to.init_execution();
+                    to.set_number(*number);
+                    match news {
+                        ExecutionNews::Started(pid) => to.set_started(*pid),
+                        ExecutionNews::Failed(why) => to.set_failed(why.as_str()),
+                        ExecutionNews::Ended(status) => to.set_ended(*status),
+                    }
+                }
             }
         });
     }
+}
+
+pub(crate) fn signal(number: i32, all: bool, mut to: schema::signal_order::Builder<'_>) {
+    to.set_signal(number);
+    to.set_all(all);
+}
+
+pub(crate) fn execution(from: &Execution, to: schema::execution::Builder<'_>) {
+    program(&from.program, to.init_program());
 }
 
 fn sentry(from: &SentrySetup, mut to: schema::sentry_setup::Builder<'_>) {

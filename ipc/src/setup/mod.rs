@@ -4,8 +4,8 @@
 //! or not at all.
 #![forbid(unsafe_code)]
 
-mod decode;
-mod encode;
+pub(crate) mod decode;
+pub(crate) mod encode;
 
 /// A program to run in the container (OCI `process`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -56,8 +56,8 @@ pub struct ResourceLimit {
     pub hard: u64,
 }
 
-/// The sentry's set-up. Its fds, in this order: one RPC client end to vfs per CPU (two fds each, see `rpc`), then stdin,
-/// stdout, stderr of the container.
+/// The sentry's set-up. Its fds, in this order: one RPC client end to vfs per CPU (two fds each, see `rpc`), then the
+/// container's stdin, stdout, stderr and what are to be its fds 3, 4 and so on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SentrySetup {
     /// The container's first program.
@@ -189,6 +189,14 @@ pub struct Setup {
     pub role: Role,
 }
 
+/// A further program in a running container (OCI `exec`). Its fds, in this order: stdin, stdout, stderr, then those that become
+/// 3, 4 and so on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Execution {
+    /// What to run.
+    pub program: Program,
+}
+
 /// Supervisor to sentry, after `Setup`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Order {
@@ -200,6 +208,20 @@ pub enum Order {
         signal: i32,
         /// Every process.
         all: bool,
+    },
+    /// Run a further program. The answers are `Report::Execution`s of this number.
+    Execute {
+        /// The supervisor's name for it; no two at a time have the same.
+        number: u32,
+        /// What to run, and its fds.
+        execution: Execution,
+    },
+    /// Send a signal to the process that an `Execute` made; one that has ended by now does not mind.
+    SignalExecution {
+        /// Which.
+        number: u32,
+        /// Signal number.
+        signal: i32,
     },
 }
 
@@ -214,6 +236,24 @@ pub enum Report {
     Started,
     /// The container's init ended with this wait status (wait(2) encoding).
     Exited(i32),
+    /// What became of an `Order::Execute`.
+    Execution {
+        /// Its number.
+        number: u32,
+        /// The news.
+        news: ExecutionNews,
+    },
+}
+
+/// What became of an execution: first `Started` or `Failed`, and `Ended` after `Started`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ExecutionNews {
+    /// The program runs, as this pid of the container.
+    Started(i32),
+    /// It cannot be run: why, in one line.
+    Failed(String),
+    /// It ended with this wait status.
+    Ended(i32),
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `create`: everything but the program; and what `run` has in common with it.
 
-use std::path::Path;
+use std::{os::fd::OwnedFd, path::Path};
 
 use clap::Args;
 use nix::unistd::Pid;
@@ -9,8 +9,9 @@ use super::{Context, CreateFlags, parse_id};
 use crate::{
     error::{Error, Result},
     hooks::{self, Stage},
+    host::{Inherited, inherited_fds},
     id::ContainerId,
-    oci::{Config, Plan},
+    oci::{Config, Plan, set_variable},
     state::{Status, write_atomically},
     supervisor::{self, Custody, Order, control::Supervisor},
 };
@@ -26,22 +27,24 @@ pub struct Arguments {
 pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     let flags = &arguments.flags;
     let id = parse_id(&flags.id)?;
-    let plan = load(context, flags, Custody::Detached)?;
-    create(context, &id, &plan, Custody::Detached, flags.pid_file.as_deref())?;
+    let (plan, inherited) = load(context, flags, Custody::Detached)?;
+    create(context, &id, &plan, &inherited, Custody::Detached, flags.pid_file.as_deref())?;
     Ok(0)
 }
 
-/// Reads the bundle that the flags name.
-pub fn load(context: &Context, flags: &CreateFlags, custody: Custody) -> Result<Plan> {
+/// Reads the bundle that the flags name, and takes the files that the container is to inherit.
+pub fn load(context: &Context, flags: &CreateFlags, custody: Custody) -> Result<(Plan, Vec<OwnedFd>)> {
     let config = Config::load(&flags.bundle, &context.log)?;
-    let plan = Plan::of(&config, &context.log)?;
+    let mut plan = Plan::of(&config, &context.log)?;
+    let Inherited { fds, environment } = inherited_fds(flags.preserve_fds)?;
+    environment.into_iter().for_each(|entry| set_variable(&mut plan.program.environment, entry));
     let detached = custody == Custody::Detached;
     let usage = |text: &str| Err(Error::Usage(text.to_owned()));
     match (plan.terminal, detached, flags.console_socket.is_some()) {
         (true, true, false) => usage("cannot allocate tty if bulkhead will detach without setting console socket"),
         (_, false, true) | (false, _, true) => usage("cannot use console socket if bulkhead will not detach or allocate tty"),
         (true, true, true) => usage("process.terminal: a pseudo-terminal for --console-socket is not supported yet"),
-        _ => Ok(plan),
+        _ => Ok((plan, fds)),
     }
 }
 
@@ -55,9 +58,17 @@ pub struct Created {
 }
 
 /// Starts the supervisor, writes the pid file and runs the hooks of this stage. On a failure nothing is left.
-pub fn create(context: &Context, id: &ContainerId, plan: &Plan, custody: Custody, pid_file: Option<&Path>) -> Result<Created> {
+pub fn create(
+    context: &Context,
+    id: &ContainerId,
+    plan: &Plan,
+    inherited: &[OwnedFd],
+    custody: Custody,
+    pid_file: Option<&Path>,
+) -> Result<Created> {
     let claim = context.store.claim(id)?;
-    let (pid, supervisor) = supervisor::start(&Order { id, store: &context.store, plan, custody, log: &context.log })?;
+    let order = Order { id, store: &context.store, plan, inherited, custody, log: &context.log };
+    let (pid, supervisor) = supervisor::start(&order)?;
     let finished = finish(context, id, plan, pid, pid_file);
     match finished {
         Ok(()) => {

@@ -39,7 +39,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     let mut plan = Plan::of(&config(&directory)?, &context.log)?;
     // Not by way of the configuration, which holds only valid UTF-8.
     plan.program = program(&arguments.command, &directory);
-    attached(context, &ContainerId::generate(), &plan, Custody::Attached, None)
+    attached(context, &ContainerId::generate(), &plan, &[], Custody::Attached, None)
 }
 
 fn config(directory: &Path) -> Result<Config> {

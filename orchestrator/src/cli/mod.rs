@@ -4,6 +4,7 @@ mod create;
 mod delete;
 mod discard;
 mod do_command;
+mod exec;
 mod features;
 mod kill;
 mod list;
@@ -69,6 +70,8 @@ enum Action {
     Create(create::Arguments),
     /// Run the program of a created container
     Start(start::Arguments),
+    /// Run a further program in a container
+    Exec(Box<exec::Arguments>),
     /// Print a container's state
     State(state::Arguments),
     /// List the containers
@@ -101,7 +104,7 @@ struct CreateFlags {
     /// Accepted for compatibility: containers have no host keyring
     #[arg(long)]
     no_new_keyring: bool,
-    /// Accepted for compatibility: containers get their stdio only
+    /// Hand on N more inherited files, after standard error and those of $LISTEN_FDS
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
     /// The container's name
@@ -151,6 +154,7 @@ fn act(context: &Context, action: Action) -> Result<i32> {
         Action::Run(arguments) => run::run(context, &arguments),
         Action::Create(arguments) => create::run(context, &arguments),
         Action::Start(arguments) => start::run(context, &arguments),
+        Action::Exec(arguments) => exec::run(context, &arguments),
         Action::State(arguments) => state::run(context, &arguments),
         Action::List(arguments) => list::run(context, &arguments),
         Action::Kill(arguments) => kill::run(context, &arguments),

@@ -1,5 +1,7 @@
 //! `run`: create, start, and, unless detached, wait and delete.
 
+use std::os::fd::OwnedFd;
+
 use clap::Args;
 use nix::{
     sys::{
@@ -44,9 +46,9 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     let flags = &arguments.flags;
     let id = parse_id(&flags.id)?;
     let custody = if arguments.detach { Custody::Detached } else { Custody::Attached };
-    let plan = load(context, flags, custody)?;
+    let (plan, inherited) = load(context, flags, custody)?;
     if arguments.detach {
-        let created = create(context, &id, &plan, custody, flags.pid_file.as_deref())?;
+        let created = create(context, &id, &plan, &inherited, custody, flags.pid_file.as_deref())?;
         if let Err(error) = start(context, &id, &created.supervisor) {
             let _ = waitpid(created.pid, None);
             discard(context, &id);
@@ -56,7 +58,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     }
     // A kept container is one that nobody deletes.
     let custody = if arguments.keep { Custody::Detached } else { custody };
-    attached(context, &id, &plan, custody, flags.pid_file.as_deref())
+    attached(context, &id, &plan, &inherited, custody, flags.pid_file.as_deref())
 }
 
 /// Runs a container, forwards signals to it, and returns its exit status.
@@ -64,13 +66,14 @@ pub fn attached(
     context: &Context,
     id: &ContainerId,
     plan: &Plan,
+    inherited: &[OwnedFd],
     custody: Custody,
     pid_file: Option<&std::path::Path>,
 ) -> Result<i32> {
     // From here on signals wait until there is somebody to forward them to.
     let signals: SigSet = FORWARDED.into_iter().chain([Signal::SIGCHLD]).collect();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None).map_err(Error::host("block signals"))?;
-    let Created { pid, supervisor } = create(context, id, plan, custody, pid_file)?;
+    let Created { pid, supervisor } = create(context, id, plan, inherited, custody, pid_file)?;
     let started = start(context, id, &supervisor);
     if started.is_err() {
         // It ends itself.

@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 mod fork;
+mod inherited;
 mod mount_tree;
 mod spawn;
 
 pub use fork::{Forked, close_inherited, fork};
+pub use inherited::{Inherited, inherited_fds};
 pub use mount_tree::open_mount_tree;
 pub use spawn::{IdMap, Launch, ServiceProcess};

@@ -56,11 +56,8 @@ fn parse(text: &[u8]) -> std::result::Result<(Spec, CapabilitySets, Vec<String>)
     if !value.is_object() {
         return Err(Complaint::new("not a configuration", "the file's value is not an object"));
     }
-    let mut warnings = Vec::new();
     let (capabilities, unknown) = capabilities::take(&mut value)?;
-    if !unknown.is_empty() {
-        warnings.push(format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
-    }
+    let warnings = unknown_capabilities(&unknown);
     fit_to_model(&mut value);
     let spec: Spec = serde_path_to_error::deserialize(value).map_err(|e| {
         let path = e.path().to_string();
@@ -73,9 +70,15 @@ fn parse(text: &[u8]) -> std::result::Result<(Spec, CapabilitySets, Vec<String>)
     Ok((spec, capabilities, warnings))
 }
 
+/// What is said of capabilities that Linux does not know.
+pub(super) fn unknown_capabilities(names: &[String]) -> Vec<String> {
+    let warning = || format!("ignoring unknown or unavailable capabilities: [{}]", names.join(" "));
+    (!names.is_empty()).then(warning).into_iter().collect()
+}
+
 /// What runc takes and the model does not: a process without `user` (it is root then). And what is not used: the guest's own
 /// seccomp profile and Intel RDT, whose unknown names must not stop a container.
-fn fit_to_model(config: &mut Value) {
+pub(super) fn fit_to_model(config: &mut Value) {
     if let Some(process) = config.get_mut("process").and_then(Value::as_object_mut) {
         if process.get("user").is_none_or(Value::is_null) {
             process.insert("user".into(), serde_json::json!({}));

@@ -9,6 +9,7 @@ mod limits;
 pub mod mounts;
 mod nodes;
 pub mod plan;
+mod process_file;
 mod program;
 pub mod resources;
 
@@ -17,6 +18,8 @@ pub use config::Config;
 pub use default_spec::{default_mounts, default_spec};
 pub use mounts::MOUNT_OPTIONS;
 pub use plan::Plan;
+pub use process_file::ProcessFile;
+pub use program::set_variable;
 
 /// The version of the runtime specification that is implemented.
 pub const SPEC_VERSION: &str = "1.2.0";

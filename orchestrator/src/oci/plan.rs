@@ -62,7 +62,7 @@ impl Plan {
 }
 
 fn convert(config: &Config, log: &Log) -> std::result::Result<Plan, Complaint> {
-    let program = program::convert(config)?;
+    let program = program::convert(config.spec.process().as_ref(), config.capabilities)?;
     let rootfs = mounts::rootfs(config)?;
     let table = mounts::convert(config, &rootfs, log)?;
     let spec = &config.spec;

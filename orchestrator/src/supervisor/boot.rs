@@ -145,6 +145,8 @@ impl Launched {
         let (plan, log) = (order.plan, order.log);
         let wiring = Wiring::lay(plan)?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let files: Vec<_> = stdio.into_iter().chain(order.inherited.iter().map(AsFd::as_fd)).collect();
         for ((service, log_end), listener) in self.services.iter().zip(logs).zip(debug) {
             let setup = Setup {
                 sandbox: order.id.to_string(),
@@ -153,7 +155,7 @@ impl Launched {
                 role: wiring.role(service.kind, plan),
             };
             let mut fds = vec![log_end.as_fd(), listener.as_fd()];
-            fds.extend(wiring.fds(service.kind, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]));
+            fds.extend(wiring.fds(service.kind, &files));
             match send_setup(&service.channel, &setup, &fds) {
                 // Closed: it has ended already; why is found out when it is waited for.
                 Ok(()) | Err(ChannelError::Closed) => {}

@@ -1,56 +1,38 @@
-//! What commands ask of a supervisor: one JSON message each way over `control.sock`, or over the channel that the supervisor was
+//! What commands ask of a supervisor ([`bulkhead_ipc::command`]) over `control.sock`, or over the channel that the supervisor was
 //! started with.
 
-use std::path::Path;
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
 
-use bulkhead_ipc::channel::{Channel, ChannelError};
-use serde::{Deserialize, Serialize};
+pub use bulkhead_ipc::command::{Answer, Request};
+use bulkhead_ipc::{
+    channel::{Channel, ChannelError, MAX_MESSAGE},
+    setup::Execution,
+};
 
 use super::listeners;
 use crate::error::{Error, Result};
 
-/// A request.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Request {
-    /// Run the program.
-    Start,
-    /// Send a signal to the container's first process, or to all.
-    Signal {
-        /// Its number.
-        signal: i32,
-        /// To all processes.
-        all: bool,
-    },
-}
+/// Bytes of an answer at most.
+const MAX_ANSWER: usize = 32 << 10;
+/// Fds that a program can be executed with at most.
+pub const MAX_FDS: usize = 1024;
 
-/// An answer.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Answer {
-    /// It is done. The first answer on a supervisor's first channel says that the container is created.
-    Done,
-    /// It is not, and why.
-    Refused(String),
-    /// It is not, because a service ended or gave up, and the sandbox with it.
-    Failed(String),
-}
-
-/// Bytes of a request or answer at most.
-const MAX_BYTES: usize = 32 << 10;
-
-/// Receives a request.
-pub fn receive(channel: &Channel) -> std::result::Result<Request, ChannelError> {
+/// Receives a request and the fds that come with it.
+pub fn receive(channel: &Channel) -> std::result::Result<(Request, Vec<OwnedFd>), ChannelError> {
     let mut message = Vec::new();
-    channel.receive_bounded(&mut message, MAX_BYTES, 0)?;
-    serde_json::from_slice(&message).map_err(|_| ChannelError::Nonsense("not a request"))
+    let fds = channel.receive_bounded(&mut message, MAX_MESSAGE, MAX_FDS)?;
+    let request = Request::decode(&message).map_err(|_| ChannelError::Nonsense("not a request"))?;
+    Ok((request, fds))
 }
 
 /// Answers; a command that has gone away meanwhile does not mind.
 pub fn answer(channel: &Channel, answer: &Answer) {
-    if let Ok(message) = serde_json::to_vec(answer) {
-        let _ = channel.send(&message, &[]);
-    }
+    let mut message = Vec::new();
+    answer.encode(&mut message);
+    let _ = channel.send(&message, &[]);
 }
 
 /// Answers that it cannot be.
@@ -64,7 +46,7 @@ pub fn fail(channel: &Channel, why: &str) {
 }
 
 fn shortened(why: &str) -> String {
-    why.chars().take(MAX_BYTES / 8).collect()
+    why.chars().take(MAX_ANSWER / 8).collect()
 }
 
 /// A supervisor as a command sees it.
@@ -102,33 +84,76 @@ impl Supervisor {
     /// Sends a signal and does not wait for the answer: the container may end by it.
     pub fn forward(&self, signal: i32) {
         // A supervisor that has ended is seen by its parent anyway.
-        let _ = self.send(&Request::Signal { signal, all: false });
+        let _ = self.send(&Request::Signal { signal, all: false }, &[]);
+    }
+
+    /// Runs a further program, with these fds as 0, 1, 2 and so on. Returns its pid in the container.
+    pub fn execute(&self, execution: Execution, fds: &[BorrowedFd<'_>]) -> Result<i32> {
+        self.send(&Request::Execute(execution), fds)?;
+        match self.hear()? {
+            Answer::Executing(pid) => Ok(pid),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Sends a signal to the program that this connection has executed.
+    pub fn forward_to_execution(&self, signal: i32) {
+        // If it has ended, that is heard next.
+        let _ = self.send(&Request::Forward(signal), &[]);
+    }
+
+    /// Waits for the end of that program; its exit status.
+    pub fn execution_ended(&self) -> Result<i32> {
+        match self.hear()? {
+            Answer::Ended(status) => Ok(status),
+            other => Err(unexpected(other)),
+        }
     }
 
     fn ask(&self, request: &Request) -> Result<()> {
-        self.send(request)?;
+        self.send(request, &[])?;
         self.wait()
     }
 
-    fn send(&self, request: &Request) -> Result<()> {
-        let message = serde_json::to_vec(request).map_err(Error::ipc("ask the supervisor"))?;
-        self.channel.send(&message, &[]).map_err(|e| match e {
+    fn send(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut message = Vec::new();
+        request.encode(&mut message);
+        self.channel.send(&message, fds).map_err(|e| match e {
             ChannelError::Closed => Error::SupervisorGone,
             other => Error::ipc("ask the supervisor")(other),
         })
     }
 
     fn wait(&self) -> Result<()> {
-        let mut message = Vec::new();
-        match self.channel.receive_bounded(&mut message, MAX_BYTES, 0) {
-            Ok(_) => {}
-            Err(ChannelError::Closed) => return Err(Error::SupervisorGone),
-            Err(other) => return Err(Error::ipc("hear from the supervisor")(other)),
-        }
-        match serde_json::from_slice(&message).map_err(Error::ipc("understand the supervisor"))? {
+        match self.hear()? {
             Answer::Done => Ok(()),
-            Answer::Refused(why) => Err(Error::Refused(why)),
-            Answer::Failed(why) => Err(Error::SandboxFailed(why)),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn hear(&self) -> Result<Answer> {
+        let mut message = Vec::new();
+        match self.channel.receive_bounded(&mut message, MAX_ANSWER, 0) {
+            Ok(_) => Answer::decode(&message).map_err(Error::ipc("understand the supervisor")),
+            Err(ChannelError::Closed) => Err(Error::SupervisorGone),
+            Err(other) => Err(Error::ipc("hear from the supervisor")(other)),
+        }
+    }
+}
+
+impl AsFd for Supervisor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+/// An answer that is not the one hoped for.
+fn unexpected(answer: Answer) -> Error {
+    match answer {
+        Answer::Refused(why) => Error::Refused(why),
+        Answer::Failed(why) => Error::SandboxFailed(why),
+        Answer::Done | Answer::Executing(_) | Answer::Ended(_) => {
+            Error::Host { doing: "understand the supervisor", why: "an answer out of turn".into() }
         }
     }
 }

@@ -5,7 +5,8 @@
 //! - `wiring`: what each is told, and which fds it gets
 //! - `boot`: from a plan to a sandbox that is ready
 //! - `watch`: the loop that supervises it
-//! - `control`: what the CLI asks of a supervisor
+//! - `requests`: what commands ask of it meanwhile
+//! - `control`: how they ask
 //! - `journal`: what a service logs
 //! - `cause`: why a service ended
 
@@ -14,11 +15,12 @@ mod cause;
 pub mod control;
 mod journal;
 mod listeners;
+mod requests;
 mod service;
 mod watch;
 mod wiring;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use bulkhead_ipc::{channel::Channel, debug::Plane, service as service_scaffold};
 use nix::{
@@ -73,6 +75,8 @@ pub struct Order<'a> {
     pub store: &'a Store,
     /// What it is made from.
     pub plan: &'a Plan,
+    /// What the program has beyond stdio, from 3 on.
+    pub inherited: &'a [OwnedFd],
     /// See [`Custody`].
     pub custody: Custody,
     /// Messages.

@@ -1,4 +1,5 @@
-//! The supervisor's loop: reports and deaths of the services, requests of commands, and signals. It ends when the sandbox does.
+//! The supervisor's loop: reports and deaths of the services, requests of commands (`requests`), and signals. It ends when the
+//! sandbox does.
 
 use std::{
     os::fd::AsFd,
@@ -6,8 +7,8 @@ use std::{
 };
 
 use bulkhead_ipc::{
-    channel::{Channel, ChannelError},
-    setup::{Order as SentryOrder, Report},
+    channel::Channel,
+    setup::{ExecutionNews, Report},
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -18,7 +19,8 @@ use super::{
     Order,
     boot::{Booted, receive_report, wait_briefly},
     cause::describe_end,
-    control::{self, Answer, Request},
+    control::{self, Answer},
+    requests::Connection,
     service::{Kind, Service},
 };
 use crate::{error::Error, state::Status};
@@ -32,9 +34,6 @@ const BLAME_PATIENCE: Duration = Duration::from_millis(20);
 /// The supervisor's debug plane is started when there has been nothing to do for so long: not while someone waits for the
 /// container to start.
 const DEBUG_DELAY: Duration = Duration::from_millis(20);
-
-/// Commands connected at a time.
-const MAX_CONNECTIONS: usize = 64;
 
 /// Why a sandbox ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,6 +68,8 @@ pub struct Watched {
     pub owner_waits: bool,
     /// The command that waits for the program to start.
     starter: Option<Channel>,
+    /// Commands that had programs executed which have not ended before.
+    executing: Vec<Channel>,
 }
 
 impl Watched {
@@ -77,8 +78,15 @@ impl Watched {
         self.starter.is_some()
     }
 
-    /// Tells the command that waits for the start, if one does, that there will be none.
+    /// Tells the command that waits for the start, if one does, that there will be none; and those that had programs executed
+    /// that these were killed.
     pub fn answer(&self) {
+        for channel in &self.executing {
+            match &self.end {
+                End::Service { service, cause } => control::fail(channel, &format!("{service}: {cause}")),
+                _ => control::answer(channel, &Answer::Ended(128 + libc::SIGKILL)),
+            }
+        }
         let Some(starter) = &self.starter else { return };
         match &self.end {
             End::NotStarted { why } => control::refuse(starter, why),
@@ -92,18 +100,12 @@ impl Watched {
 
 /// Watches a sandbox; `owner` is the channel of the command that ordered it, which is told first that it is created.
 pub fn watch(order: &Order<'_>, booted: &mut Booted, owner: Channel) -> Watched {
-    let mut watch = Watch { order, booted, connections: Vec::new(), starter: None, killed_at: None };
+    let mut watch = Watch { order, booted, connections: Vec::new(), starter: None, killed_at: None, executed: 0 };
     let end = watch.create(owner).err().unwrap_or_else(|| watch.run());
     let starter = watch.starter.take();
     let owner_waits = watch.connections.iter().chain(&starter).any(|c| c.owner && !c.channel.is_closed());
-    Watched { end, owner_waits, starter: starter.map(|c| c.channel) }
-}
-
-/// A command.
-struct Connection {
-    channel: Channel,
-    /// Ordered the sandbox.
-    owner: bool,
+    let executing = watch.connections.into_iter().filter(|c| c.execution.is_some()).map(|c| c.channel).collect();
+    Watched { end, owner_waits, starter: starter.map(|c| c.channel), executing }
 }
 
 /// What has happened.
@@ -122,12 +124,14 @@ struct ServiceReady {
     log: bool,
 }
 
-struct Watch<'a, 'o> {
+pub(super) struct Watch<'a, 'o> {
     order: &'a Order<'o>,
-    booted: &'a mut Booted,
-    connections: Vec<Connection>,
-    starter: Option<Connection>,
-    killed_at: Option<Instant>,
+    pub(super) booted: &'a mut Booted,
+    pub(super) connections: Vec<Connection>,
+    pub(super) starter: Option<Connection>,
+    pub(super) killed_at: Option<Instant>,
+    /// Programs executed so far.
+    pub(super) executed: u32,
 }
 
 impl Watch<'_, '_> {
@@ -142,7 +146,7 @@ impl Watch<'_, '_> {
         let _ = self.booted.control.set_nonblocking(true);
         owner.set_nonblocking(true).map_err(|e| failed(e.to_string()))?;
         control::answer(&owner, &Answer::Done);
-        self.connections.push(Connection { channel: owner, owner: true });
+        self.connections.push(Connection { owner: true, ..Connection::new(owner) });
         Ok(())
     }
 
@@ -248,8 +252,28 @@ impl Watch<'_, '_> {
                 Some(End::Container { status: exit_status(status) })
             }
             Some(Ok(Report::Started)) if kind == Kind::Sentry && self.starter.is_some() => self.started(),
-            Some(Ok(Report::Ready | Report::Started | Report::Exited(_))) => {
+            Some(Ok(Report::Execution { number, news })) if kind == Kind::Sentry => {
+                self.execution_news(number, news);
+                None
+            }
+            Some(Ok(Report::Ready | Report::Started | Report::Exited(_) | Report::Execution { .. })) => {
                 Some(self.service_ended(index, Some("sent a report out of turn".into())))
+            }
+        }
+    }
+
+    /// What became of a program that a command had executed. The command may have gone.
+    fn execution_news(&mut self, number: u32, news: ExecutionNews) {
+        let Some(connection) = self.connections.iter_mut().find(|c| c.execution == Some(number)) else { return };
+        match news {
+            ExecutionNews::Started(pid) => control::answer(&connection.channel, &Answer::Executing(pid)),
+            ExecutionNews::Failed(why) => {
+                connection.execution = None;
+                control::refuse(&connection.channel, &why);
+            }
+            ExecutionNews::Ended(status) => {
+                connection.execution = None;
+                control::answer(&connection.channel, &Answer::Ended(exit_status(status)));
             }
         }
     }
@@ -268,7 +292,7 @@ impl Watch<'_, '_> {
 
     /// A service ended, or gave up for `cause`. When one dies, others that speak to it notice and may be heard first; the one
     /// that was killed is to blame.
-    fn service_ended(&mut self, index: usize, cause: Option<String>) -> End {
+    pub(super) fn service_ended(&mut self, index: usize, cause: Option<String>) -> End {
         let sink = self.booted.sink.as_ref();
         let services = &mut self.booted.services;
         if cause.is_none() {
@@ -287,80 +311,6 @@ impl Watch<'_, '_> {
             (None, None) => "closed its control channel".into(),
         };
         End::Service { service: service.kind.name(), cause }
-    }
-
-    fn accept(&mut self) {
-        while let Ok((socket, _)) = self.booted.control.accept() {
-            if self.connections.len() >= MAX_CONNECTIONS {
-                continue;
-            }
-            if let Ok(channel) = Channel::from_fd(socket.into())
-                && channel.set_nonblocking(true).is_ok()
-            {
-                self.connections.push(Connection { channel, owner: false });
-            }
-        }
-    }
-
-    /// Requests of the connections that are ready.
-    fn serve(&mut self, ready: &[bool]) -> Option<End> {
-        // From the end, so that removing one moves none that is still to be looked at.
-        for index in (0..ready.len().min(self.connections.len())).rev().filter(|&i| ready[i]) {
-            let request = match control::receive(&self.connections[index].channel) {
-                Ok(request) => request,
-                Err(ChannelError::NotReady) => continue,
-                Err(_) => {
-                    self.connections.swap_remove(index);
-                    continue;
-                }
-            };
-            match request {
-                Request::Start => {
-                    if self.booted.state.status != Status::Created || self.starter.is_some() {
-                        control::refuse(&self.connections[index].channel, "cannot start a container that is not created");
-                        continue;
-                    }
-                    if let Err(cause) = self.tell_sentry(&SentryOrder::Start) {
-                        return Some(cause);
-                    }
-                    self.starter = Some(self.connections.swap_remove(index));
-                }
-                Request::Signal { signal, all } => match self.signal(signal, all) {
-                    Ok(()) => control::answer(&self.connections[index].channel, &Answer::Done),
-                    Err(end) => {
-                        control::answer(&self.connections[index].channel, &Answer::Done);
-                        return Some(end);
-                    }
-                },
-            }
-        }
-        None
-    }
-
-    /// Hands a signal to the container; before its program runs there is none to handle it, so it ends.
-    fn signal(&mut self, signal: i32, all: bool) -> Result<(), End> {
-        let harmless = matches!(signal, 0 | libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH);
-        if self.booted.state.status == Status::Created && self.starter.is_none() {
-            return if harmless { Ok(()) } else { Err(End::Container { status: 128 + signal }) };
-        }
-        if signal == 0 {
-            return Ok(());
-        }
-        if signal == libc::SIGKILL {
-            self.killed_at.get_or_insert_with(Instant::now);
-        }
-        self.tell_sentry(&SentryOrder::Signal { signal, all })
-    }
-
-    fn tell_sentry(&self, order: &SentryOrder) -> Result<(), End> {
-        let mut message = Vec::new();
-        order.encode(&mut message);
-        let Some(index) = self.booted.services.iter().position(|s| s.kind == Kind::Sentry) else { return Ok(()) };
-        match self.booted.services[index].channel.send(&message, &[]) {
-            // Closed: its end is about to be seen. Not ready: it is so far behind that a signal more makes no difference.
-            Ok(()) | Err(ChannelError::Closed | ChannelError::NotReady) => Ok(()),
-            Err(error) => Err(End::Service { service: Kind::Sentry.name(), cause: error.to_string() }),
-        }
     }
 }
 

@@ -66,8 +66,8 @@ impl Wiring {
         }
     }
 
-    /// The fds that go with it, after the log and the debug listener.
-    pub fn fds<'a>(&'a self, kind: Kind, stdio: [BorrowedFd<'a>; 3]) -> Vec<BorrowedFd<'a>> {
+    /// The fds that go with it, after the log and the debug listener. `files` are the first program's.
+    pub fn fds<'a>(&'a self, kind: Kind, files: &[BorrowedFd<'a>]) -> Vec<BorrowedFd<'a>> {
         let clients = |pairs: &'a [(ClientEnd, ServerEnd)]| {
             pairs.iter().flat_map(|(client, _)| [client.socket.as_fd(), client.ring.as_fd()]).collect::<Vec<_>>()
         };
@@ -75,7 +75,7 @@ impl Wiring {
             pairs.iter().flat_map(|(_, server)| [server.socket.as_fd(), server.ring.as_fd()]).collect::<Vec<_>>()
         };
         match kind {
-            Kind::Sentry => [clients(&self.sentry_to_vfs), stdio.to_vec()].concat(),
+            Kind::Sentry => [clients(&self.sentry_to_vfs), files.to_vec()].concat(),
             Kind::Vfs => [servers(&self.sentry_to_vfs), clients(&self.vfs_to_gofer)].concat(),
             Kind::Gofer => [servers(&self.vfs_to_gofer), self.roots.iter().map(AsFd::as_fd).collect::<Vec<_>>()].concat(),
             Kind::Netstack => Vec::new(),

@@ -8,6 +8,7 @@
 //! held across an `.await`.
 
 pub mod abi;
+mod executions;
 pub mod executor;
 pub mod fs;
 pub mod futex;

@@ -12,6 +12,7 @@ use bulkhead_ipc::{
 use parking_lot::RwLock;
 
 use crate::{
+    executions::Executions,
     executor::{self, Executor},
     fs::{OpenFile, host::HostFile, vfs::VfsClient},
     futex::FutexTable,
@@ -31,8 +32,7 @@ const OPEN_FILES: u64 = 1 << 20;
 /// Runs the sentry until the supervisor goes.
 pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
     let clients = fds.clients(setup.cpus.len())?;
-    let stdio = [HostFile::open(fds.take("stdin")?)?, HostFile::open(fds.take("stdout")?)?, HostFile::open(fds.take("stderr")?)?];
-    fds.finish()?;
+    let files = fds.rest().into_iter().map(HostFile::open).collect::<std::result::Result<_, _>>()?;
 
     // These need what the lock-down takes: the host's /proc, and stubs that the one thread that there is now makes.
     let proc = ProcState::new(executor::now());
@@ -57,29 +57,32 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
         on_exit: Box::new(move |status| tell(&reporter, &Report::Exited(status))),
         boot: executor::now(),
     });
-    obey(&kernel, &control, stdio)
+    obey(&kernel, &control, files)
 }
 
-/// Carries out orders until the supervisor has gone.
-fn obey(kernel: &Arc<Kernel>, control: &Control, stdio: [Arc<OpenFile>; 3]) -> Result<()> {
-    let mut stdio = Some(stdio);
-    while let Some(order) = control.next_order()? {
+/// Carries out orders until the supervisor has gone. `files` are the first program's.
+fn obey(kernel: &Arc<Kernel>, control: &Control, files: Vec<Arc<OpenFile>>) -> Result<()> {
+    let mut files = Some(files);
+    let executions = Executions::default();
+    while let Some((order, fds)) = control.next_order()? {
         match order {
-            Order::Start => match stdio.take() {
-                Some(stdio) => run_program(kernel, control, stdio),
+            Order::Start => match files.take() {
+                Some(files) => run_program(kernel, control, files),
                 None => tell(control, &Report::Failed("the container's program was started before".into())),
             },
             Order::Signal { signal, all } => send(kernel, signal, all),
+            Order::Execute { number, execution } => executions.execute(kernel, control, number, execution, fds),
+            Order::SignalExecution { number, signal } => executions.signal(number, signal),
         }
     }
     Ok(())
 }
 
 /// Loads and runs the container's program, on a worker: only those may call vfs and make guest threads.
-fn run_program(kernel: &Arc<Kernel>, control: &Control, stdio: [Arc<OpenFile>; 3]) {
+fn run_program(kernel: &Arc<Kernel>, control: &Control, files: Vec<Arc<OpenFile>>) {
     let (kernel, control) = (kernel.clone(), control.clone());
     Executor::spawn(Executor::choose_home(), async move {
-        match task::start(&kernel, stdio) {
+        match task::start(&kernel, files) {
             Ok(thread) => {
                 tell(&control, &Report::Started);
                 thread.run().await;
@@ -101,7 +104,7 @@ fn send(kernel: &Kernel, signal: i32, all: bool) {
 }
 
 /// Reports; when the supervisor has gone there is nobody to tell, and the order loop ends as well.
-fn tell(control: &Control, report: &Report) {
+pub(crate) fn tell(control: &Control, report: &Report) {
     if let Err(error) = control.report(report) {
         tracing::warn!(%error, ?report, "cannot report to the supervisor");
     }

@@ -320,7 +320,7 @@ fn run(platform: &Arc<Platform>, memory: &Arc<MemoryFile>, program: usize) -> i3
         boot: executor::now(),
     });
     Executor::spawn(0, async move {
-        let thread = task::start_with(&kernel, [null(), null(), null()], |thread| {
+        let thread = task::start_with(&kernel, vec![null(), null(), null()], |thread| {
             let memory = AddressSpace::new(&thread.kernel.platform, &thread.kernel.memory).unwrap();
             map(&memory, CODE, 0x4000, Protection::READ | Protection::EXECUTE);
             map(&memory, STACK, STACK_SIZE, Protection::READ | Protection::WRITE);

@@ -62,6 +62,10 @@ pub(super) async fn exit(thread: Thread) {
         close_container(&kernel, status).await;
     } else {
         bury(&kernel, &process, tid, status, credentials.uid);
+        let on_end = process.on_end.lock().take();
+        if let Some(on_end) = on_end {
+            on_end(status);
+        }
     }
 }
 

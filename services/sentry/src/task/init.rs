@@ -1,4 +1,5 @@
-//! The container's first process: made from what the supervisor said, not by clone and execve, but ending up as if.
+//! Processes that come from outside: the container's first, and those that `exec` adds. They are made from what the supervisor
+//! said, not by clone and execve, but end up as if.
 
 use std::sync::{
     Arc,
@@ -15,7 +16,8 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     Credentials, Limits, Process, Scheduling, Task, TaskCpu, Thread, capability, exec,
     exit::INIT,
-    pids::{Member, Relations},
+    home,
+    pids::{Member, Relations, Table},
 };
 use crate::{
     abi::FdNumber,
@@ -23,6 +25,7 @@ use crate::{
     fs::{
         self, FdTable, FsContext, Location, OpenFile,
         path::{self, Walk},
+        table::MAX_NUMBERS,
     },
     kernel::Kernel,
     loader::Loaded,
@@ -58,10 +61,10 @@ pub enum StartError {
 }
 
 /// Makes init and loads its program; it is to be run by [`run`](Thread::run). Must be called on a worker.
-pub fn start(kernel: &Arc<Kernel>, stdio: [Arc<OpenFile>; 3]) -> Result<Thread, StartError> {
+pub fn start(kernel: &Arc<Kernel>, files: Vec<Arc<OpenFile>>) -> Result<Thread, StartError> {
     let program = &kernel.settings.program;
-    start_with(kernel, stdio, |thread| {
-        enter_directory(thread, &program.directory)?;
+    start_with(kernel, files, |thread| {
+        enter_directory(thread, &program.directory, true)?;
         find_and_load(thread, program)
     })
 }
@@ -69,21 +72,42 @@ pub fn start(kernel: &Arc<Kernel>, stdio: [Arc<OpenFile>; 3]) -> Result<Thread, 
 /// As [`start`], with a program that `load` brings.
 pub fn start_with(
     kernel: &Arc<Kernel>,
-    stdio: [Arc<OpenFile>; 3],
+    files: Vec<Arc<OpenFile>>,
     load: impl FnOnce(&Thread) -> Result<(Loaded, Context), StartError>,
 ) -> Result<Thread, StartError> {
-    let mut thread = make(kernel, &kernel.settings.program, stdio)?;
-    let loaded = load(&thread);
-    match loaded {
+    let thread = make(kernel, &kernel.settings.program, files, Role::Init)?;
+    finish(thread, load)
+}
+
+/// Makes a further process, whose parent is nobody that the container can see, and loads its program. `on_end` is called with its
+/// wait status when it has ended. Must be called on a worker.
+pub fn enter(
+    kernel: &Arc<Kernel>,
+    program: &Program,
+    files: Vec<Arc<OpenFile>>,
+    on_end: Box<dyn FnOnce(i32) + Send>,
+) -> Result<Thread, StartError> {
+    let thread = make(kernel, program, files, Role::Further)?;
+    let thread = finish(thread, |thread| {
+        enter_directory(thread, &program.directory, false)?;
+        find_and_load(thread, program)
+    })?;
+    *thread.process.on_end.lock() = Some(on_end);
+    Ok(thread)
+}
+
+/// Loads the program; without one, the process has never been.
+fn finish(mut thread: Thread, load: impl FnOnce(&Thread) -> Result<(Loaded, Context), StartError>) -> Result<Thread, StartError> {
+    match load(&thread) {
         Ok((loaded, context)) => {
             exec::become_program(&mut thread, loaded, context);
             Ok(thread)
         }
         Err(error) => {
             thread.process.remove_thread(&thread.task);
-            kernel.pids.with(|table| {
-                table.remove_task(INIT);
-                table.remove_process(INIT);
+            thread.kernel.pids.with(|table| {
+                table.remove_task(thread.tid());
+                table.remove_process(thread.process.pid);
             });
             Err(error)
         }
@@ -97,13 +121,22 @@ impl Thread {
     }
 }
 
-/// A process without a program, with everything else.
-fn make(kernel: &Arc<Kernel>, program: &Program, stdio: [Arc<OpenFile>; 3]) -> Result<Thread, StartError> {
+/// What a process from outside is to the container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    /// pid 1.
+    Init,
+    /// Any other.
+    Further,
+}
+
+/// A process without a program, with everything else. `files` become fds 0, 1, 2 and so on.
+fn make(kernel: &Arc<Kernel>, program: &Program, files: Vec<Arc<OpenFile>>, role: Role) -> Result<Thread, StartError> {
     let memory = AddressSpace::new(&kernel.platform, &kernel.memory).map_err(|e| StartError::Host("make guest memory", e))?;
     let context = memory.space().new_context(Executor::current_cpu()).map_err(|e| StartError::Host("make a guest thread", e))?;
-    let files = FdTable::new();
-    for file in stdio {
-        files.install(file, false, 0, 3).map_err(|e| StartError::Host("set up stdio", e))?;
+    let table = FdTable::new();
+    for file in files {
+        table.install(file, false, 0, MAX_NUMBERS).map_err(|e| StartError::Host("set up stdio", e))?;
     }
     let root = Location::Vfs(kernel.vfs.handle(NodeId::ROOT));
     let fs = Arc::new(FsContext {
@@ -112,16 +145,20 @@ fn make(kernel: &Arc<Kernel>, program: &Program, stdio: [Arc<OpenFile>; 3]) -> R
         umask: AtomicU32::new(program.umask.unwrap_or(0o022) & 0o777),
     });
 
-    let signals = ProcessSignals::new(Arc::new(SignalActions::default()), true);
-    let process = Process::new(kernel, INIT, signals, Limits::configured(&program.limits), 0);
+    let pid = match role {
+        Role::Init => INIT,
+        Role::Further => kernel.pids.with(Table::allocate).map_err(|e| StartError::Host("make a process", e))?,
+    };
+    let signals = ProcessSignals::new(Arc::new(SignalActions::default()), role == Role::Init);
+    let process = Process::new(kernel, pid, signals, Limits::configured(&program.limits), 0);
     process.oom_score_adjust.store(program.oom_score_adjust, Ordering::Relaxed);
     let process = Arc::new(process);
     let task = Arc::new(Task {
-        tid: AtomicI32::new(INIT),
+        tid: AtomicI32::new(pid),
         process: process.clone(),
         kernel: kernel.clone(),
         memory: RwLock::new(memory),
-        files: RwLock::new(files),
+        files: RwLock::new(table),
         fs: RwLock::new(fs),
         credentials: RwLock::new(Arc::new(credentials(program))),
         name: Mutex::new(b"init".to_vec()),
@@ -138,16 +175,19 @@ fn make(kernel: &Arc<Kernel>, program: &Program, stdio: [Arc<OpenFile>; 3]) -> R
     task.signals.attach(context.interrupter());
     process.add_thread(task.clone());
     kernel.pids.with(|table| {
-        table.begin(INIT);
+        if table.is_closing() {
+            return Err(StartError::Host("make a process", Errno::ESRCH));
+        }
         table.insert_process(Member {
             process: process.clone(),
-            relations: Relations { parent: 0, group: INIT, session: INIT, zombie: false },
+            relations: Relations { parent: 0, group: pid, session: pid, zombie: false },
             parent_tid: 0,
             children: Vec::new(),
             ended: None,
         });
         table.insert_task(task.clone());
-    });
+        Ok(())
+    })?;
     super::cpu_limit::watch(&process);
     Ok(Thread { task, registers: Registers::default(), context, call: None, exit_code: 0 })
 }
@@ -163,6 +203,8 @@ fn credentials(program: &Program) -> Credentials {
     ] {
         *set &= capability::ALL;
     }
+    // The kernel raises no others (PR_CAP_AMBIENT_RAISE), and runc leaves it at that.
+    capabilities.ambient &= capabilities.permitted & capabilities.inheritable;
     Credentials {
         uid: program.uid,
         euid: program.uid,
@@ -179,12 +221,12 @@ fn credentials(program: &Program) -> Credentials {
     }
 }
 
-/// process.cwd, which is made when it is not there.
-fn enter_directory(thread: &Thread, directory: &[u8]) -> Result<(), StartError> {
+/// process.cwd; `make` says whether it is made when it is not there.
+fn enter_directory(thread: &Thread, directory: &[u8], make: bool) -> Result<(), StartError> {
     let directory = if directory.is_empty() { b"/" } else { directory };
     let fail = |errno| StartError::Directory(text(directory), describe(errno));
     let mut found = lookup(thread, directory);
-    if matches!(found, Err(Errno::ENOENT)) {
+    if make && matches!(found, Err(Errno::ENOENT)) {
         make_directories(thread, directory).map_err(fail)?;
         found = lookup(thread, directory);
     }
@@ -201,11 +243,11 @@ fn lookup(thread: &Thread, path: &[u8]) -> Result<Location, Errno> {
     path::locate(&mut walk, target, true).map(|(place, _)| place)
 }
 
-fn root() -> Caller {
+pub(super) fn root() -> Caller {
     Caller { capabilities: capability::ALL, ..Caller::default() }
 }
 
-fn at(caller: &Caller, path: &[u8]) -> At {
+pub(super) fn at(caller: &Caller, path: &[u8]) -> At {
     At { caller: caller.clone(), root: NodeId::ROOT, base: NodeId::ROOT, path: path.to_vec(), follow: true }
 }
 
@@ -226,7 +268,9 @@ fn find_and_load(thread: &Thread, program: &Program) -> Result<(Loaded, Context)
     let name = program.arguments.first().ok_or(StartError::Empty)?;
     let (file, path) =
         find(name, search_path(&program.environment), |path| fs::open_executable(thread, FdNumber::WORKING_DIRECTORY, path, 0))?;
-    exec::load(thread, file, &path, program.arguments.clone(), program.environment.clone())
+    let mut environment = program.environment.clone();
+    home::provide(&thread.kernel.vfs, program.uid, &mut environment);
+    exec::load(thread, file, &path, program.arguments.clone(), environment)
         .map_err(|errno| StartError::NotLoaded(text(&path), describe(errno)))
 }
 

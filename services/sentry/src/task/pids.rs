@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bulkhead_ipc::Errno;
 use parking_lot::Mutex;
 
-use super::{CpuTimes, Process, Task};
+use super::{CpuTimes, Process, Task, exit::INIT};
 use crate::executor::WaitQueue;
 
 /// Numbers of threads and processes are below this (/proc/sys/kernel/pid_max).
@@ -24,7 +24,7 @@ pub struct PidTable {
 /// What a process is to others, at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Relations {
-    /// Parent's pid; 0 for init.
+    /// Parent's pid; 0 for init and for processes that `exec` made.
     pub parent: i32,
     /// Process group.
     pub group: i32,
@@ -34,13 +34,19 @@ pub struct Relations {
     pub zombie: bool,
 }
 
-#[derive(Default)]
 pub(super) struct Table {
     tasks: BTreeMap<i32, Arc<Task>>,
     processes: BTreeMap<i32, Member>,
     last: i32,
     /// Init has ended: nobody is born any more, and nobody stays as a zombie.
     closing: bool,
+}
+
+impl Default for Table {
+    /// Empty. Init's number is given to nobody else.
+    fn default() -> Self {
+        Table { tasks: BTreeMap::new(), processes: BTreeMap::new(), last: INIT, closing: false }
+    }
 }
 
 /// A process in the tree.
@@ -88,10 +94,6 @@ impl Table {
             || self.processes.contains_key(&number)
             // Groups and sessions outlive their leader.
             || self.processes.values().any(|m| m.relations.group == number || m.relations.session == number)
-    }
-    /// Init has this number; others follow.
-    pub fn begin(&mut self, init: i32) {
-        self.last = init;
     }
     /// No more processes (init has ended).
     pub fn close(&mut self) {
@@ -204,7 +206,7 @@ impl PidTable {
     pub fn ended(&self, pid: i32) -> Option<Ended> {
         self.table.lock().get(pid).and_then(|member| member.ended)
     }
-    /// The parent of a process; `None` for init.
+    /// The parent of a process; `None` for those that came from outside.
     pub fn parent(&self, pid: i32) -> Option<Arc<Process>> {
         let table = self.table.lock();
         table.get(pid).and_then(|member| table.get(member.relations.parent)).map(|member| member.process.clone())

@@ -60,7 +60,12 @@ pub struct Process {
     pub(crate) children_peak_resident: AtomicU64,
     /// When it was made, executor time.
     pub started: u64,
+    /// For a process that `exec` made: called with its wait status when it has ended.
+    pub(super) on_end: Mutex<Option<OnEnd>>,
 }
+
+/// See [`Process::on_end`].
+pub(super) type OnEnd = Box<dyn FnOnce(i32) + Send>;
 
 /// Something that happens once and can be waited for.
 #[derive(Default)]
@@ -104,6 +109,7 @@ impl Process {
             peak_resident: AtomicU64::new(0),
             children_peak_resident: AtomicU64::new(0),
             started: crate::executor::now(),
+            on_end: Mutex::new(None),
         }
     }
 
