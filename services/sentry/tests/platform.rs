@@ -114,6 +114,30 @@ guest_touch:
     syscall
     jmp guest_touch
 
+    # Stops as a thunk does, by way of rbx, with rdi in vector registers, and tells what is in them then; for ever.
+    .globl guest_thunk
+guest_thunk:
+    movq xmm0, rdi
+    movq xmm15, rdi
+40: lea rcx, [rip + 41f]
+    jmp rbx
+41: movq rsi, xmm0
+    movq rdx, xmm15
+    jmp 40b
+
+    # Spoils the header of the state that is saved in the slot at rdi, for ever.
+    .globl guest_spoil
+guest_spoil:
+    mov qword ptr [rdi + 520], -1
+    jmp guest_spoil
+
+    # Tells where its slot is.
+    .globl guest_slot
+guest_slot:
+    rdgsbase rax
+    and rax, -0x8000
+    syscall
+
     .globl guest_end
 guest_end:
     .popsection
@@ -130,7 +154,8 @@ macro_rules! labels {
     };
 }
 labels! { guest_start guest_calls guest_spin guest_load guest_undefined guest_breakpoint guest_divide guest_int80 guest_vectors guest_count
-guest_function guest_jump guest_fill guest_fill_and_call guest_touch guest_end }
+guest_function guest_jump guest_fill guest_fill_and_call guest_touch
+guest_thunk guest_spoil guest_slot guest_end }
 
 const CODE: u64 = 0x10_0000;
 const DATA: u64 = 0x20_0000;
@@ -387,6 +412,128 @@ fn extended_state_is_kept_read_and_set(platform: &Arc<Platform>) {
         registers = copy;
         assert_eq!(run(&mut other, &mut registers).await, Event::Syscall);
         assert_eq!((registers.rsi, registers.rdx), (0, 0));
+    });
+}
+
+/// Stops in a thunk, in which calls of this number are made.
+fn in_thunk(platform: &Platform, number: i64) -> Registers {
+    let entry = platform.thunks().unwrap().entry;
+    Registers { rbx: entry, rax: number as u64, rdi: 0xdead_beef_0bad_cafe, ..at(guest_thunk::at()) }
+}
+
+fn a_thread_in_a_thunk_saves_and_loads_its_extended_state(platform: &Arc<Platform>) {
+    let platform = platform.clone();
+    on_worker(0, async move {
+        let guest = Guest::new(&platform);
+        for number in [libc::SYS_getpid, libc::SYS_kill] {
+            let mut context = guest.thread();
+            let mut registers = in_thunk(&platform, number);
+            let value = registers.rdi;
+            assert_eq!(run(&mut context, &mut registers).await, Event::Syscall);
+            assert!(context.in_thunk());
+            assert_eq!(context.has_extended_state(), number == libc::SYS_kill, "who calls kill needs it next");
+            context.save().await;
+            assert!(context.in_thunk() && context.has_extended_state());
+            let mut state = context.extended_state();
+            assert_eq!(state[160..168], value.to_ne_bytes());
+            // Saving changes nothing.
+            assert_eq!(run(&mut context, &mut registers).await, Event::Syscall);
+            assert_eq!((registers.rsi, registers.rdx), (value, value));
+            // XMM15 lies at 400. Setting needs no saving.
+            state[400..408].copy_from_slice(&7_u64.to_ne_bytes());
+            context.set_extended_state(&state).unwrap();
+            assert_eq!(context.extended_state(), state);
+            assert_eq!(run(&mut context, &mut registers).await, Event::Syscall);
+            assert_eq!((registers.rsi, registers.rdx), (value, 7));
+            context.reset_extended_state();
+            let fresh = context.extended_state();
+            assert_eq!(run(&mut context, &mut registers).await, Event::Syscall);
+            assert_eq!((registers.rsi, registers.rdx), (0, 0));
+            context.save().await;
+            assert_eq!(context.extended_state()[..160], fresh[..160]);
+            // What was set, but not loaded yet, is not lost when it has to stop fully, which a gs base makes it do.
+            context.set_extended_state(&state).unwrap();
+            registers.gs_base = DATA;
+            assert!(!context.can_take(&registers));
+            context.complete().await;
+            assert!(!context.in_thunk());
+            registers.rip = guest_vectors::at() + 17;
+            let rip = registers.rip;
+            assert_eq!(run(&mut context, &mut registers).await, Event::Syscall);
+            assert_eq!((registers.rsi, registers.rdx, registers.gs_base), (value, 7, DATA), "from {rip:#x}");
+        }
+    });
+}
+
+fn interrupts_race_with_the_loading_of_state_and_none_of_it_is_lost(platform: &Arc<Platform>) {
+    let platform = platform.clone();
+    on_worker(0, async move {
+        let guest = Guest::new(&platform);
+        let mut context = guest.thread();
+        let interrupter = context.interrupter();
+        let thread = std::thread::spawn(move || {
+            for _ in 0..4000 {
+                interrupter.interrupt();
+                std::thread::sleep(Duration::from_micros(10));
+            }
+        });
+        let mut registers = in_thunk(&platform, libc::SYS_getpid);
+        let (mut seen, mut round, mut expected) = (0, 0_u64, registers.rdi);
+        let mut state = context.extended_state();
+        while !thread.is_finished() {
+            match run(&mut context, &mut registers).await {
+                Event::Interrupted => seen += 1,
+                Event::Syscall => {
+                    if round > 0 {
+                        assert_eq!((registers.rsi, registers.rdx), (expected, expected));
+                    }
+                    round += 1;
+                    if round.is_multiple_of(3) {
+                        context.save().await;
+                        assert_eq!(context.extended_state()[160..168], expected.to_ne_bytes());
+                    } else {
+                        expected = round;
+                        state[160..168].copy_from_slice(&round.to_ne_bytes());
+                        state[400..408].copy_from_slice(&round.to_ne_bytes());
+                        context.set_extended_state(&state).unwrap();
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(seen > 0);
+    });
+}
+
+fn a_state_that_is_spoilt_before_it_is_loaded_harms_the_guest_alone(platform: &Arc<Platform>) {
+    let platform = platform.clone();
+    on_worker(0, async move {
+        let guest = Guest::new(&platform);
+        let mut context = guest.thread();
+        let mut registers = at(guest_slot::at());
+        assert_eq!(run(&mut context, &mut registers).await, Event::Syscall);
+        let slot = registers.rax;
+        let mut other = guest.space.new_context(1).unwrap();
+        registers = at(guest_slot::at());
+        assert_eq!(run(&mut other, &mut registers).await, Event::Syscall, "it has started");
+        other.resume(&Registers { rdi: slot, ..at(guest_spoil::at()) });
+        registers = in_thunk(&platform, libc::SYS_getpid);
+        let state = context.extended_state();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Whether the other one comes between setting and loading is chance.
+        while Instant::now() < deadline {
+            match run(&mut context, &mut registers).await {
+                Event::Syscall => context.set_extended_state(&state).unwrap(),
+                Event::Fault(fault) => {
+                    assert_eq!((fault.signal, fault.trap), (libc::SIGSEGV, 13));
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(Instant::now() < deadline, "it never hit");
+        registers = at(guest_calls::at());
+        assert_eq!(run(&mut context, &mut registers).await, Event::Syscall, "it goes on");
     });
 }
 
@@ -801,6 +948,9 @@ const TESTS: &[Test] = tests! {
     a_spinning_guest_is_interrupted
     interrupts_race_with_calls_and_none_is_lost
     extended_state_is_kept_read_and_set
+    a_thread_in_a_thunk_saves_and_loads_its_extended_state
+    interrupts_race_with_the_loading_of_state_and_none_of_it_is_lost
+    a_state_that_is_spoilt_before_it_is_loaded_harms_the_guest_alone
     threads_share_memory_and_are_reused
     the_vdso_tells_the_time
     two_hundred_spaces_come_and_go

@@ -18,8 +18,6 @@ pub enum Disposition {
     Resume,
     /// Await [`stopped`](super::stopped), then deliver again.
     Stop,
-    /// Await the completion of the CPU's state, which a handler's frame holds, then deliver again.
-    Complete,
     /// The process ends with this wait status (wait(2)'s encoding, 0x80 for a core dump); so does this thread.
     Exit(i32),
     /// This thread ends; the process goes on (another of its threads carries out execve).
@@ -33,56 +31,46 @@ const SYSCALL_LENGTH: u64 = 2;
 
 /// Takes signals until the guest can go on, and settles how an interrupted system call does. Called before every resume; cheap
 /// when nothing waits.
-pub fn deliver(thread: &mut Thread) -> Disposition {
-    if !thread.signals.attention() {
-        settle_restart(thread, None);
-        return Disposition::Resume;
+pub async fn deliver(thread: &mut Thread) -> Disposition {
+    while thread.signals.attention() {
+        // What comes from here on sets it again.
+        thread.signals.set_attention(false);
+        if let Some(disposition) = take_signals(thread).await {
+            thread.signals.set_attention(true);
+            return disposition;
+        }
+        // No handler (any more): the mask of before the call holds again, which may make more signals deliverable.
+        send::restore_mask(&thread.task);
     }
-    if thread.context.is_partial() {
-        return Disposition::Complete;
-    }
-    // What comes from here on sets it again.
-    thread.signals.set_attention(false);
+    settle_restart(thread, None);
+    Disposition::Resume
+}
+
+/// Takes signals until none waits, or the thread is to do something else than to go on.
+async fn take_signals(thread: &mut Thread) -> Option<Disposition> {
     loop {
         if thread.signals.is_ending() {
-            thread.signals.set_attention(true);
-            return Disposition::ExitThread;
+            return Some(Disposition::ExitThread);
         }
         match thread.process.signals.group_state() {
             GroupState::Running => {}
-            GroupState::Stopping(_) | GroupState::Stopped(_) => {
-                thread.signals.set_attention(true);
-                return Disposition::Stop;
-            }
-            GroupState::Exiting(status) => {
-                thread.signals.set_attention(true);
-                return Disposition::Exit(status);
-            }
+            GroupState::Stopping(_) | GroupState::Stopped(_) => return Some(Disposition::Stop),
+            GroupState::Exiting(status) => return Some(Disposition::Exit(status)),
         }
         let forced = thread.signals.state.lock().forced.take();
         let (info, is_forced) = match forced {
             Some(info) => (info, true),
             None => {
                 let mask = thread.signals.mask();
-                match send::take(&thread.task, SignalSet(!mask.0)) {
-                    Some(info) => (info, false),
-                    None => break,
-                }
+                (send::take(&thread.task, SignalSet(!mask.0))?, false)
             }
         };
-        act(thread, &info, is_forced);
+        act(thread, &info, is_forced).await;
     }
-    // No handler (any more): the mask of before the call holds again, which may make more signals deliverable.
-    send::restore_mask(&thread.task);
-    if thread.signals.attention() {
-        return deliver(thread);
-    }
-    settle_restart(thread, None);
-    Disposition::Resume
 }
 
 /// Does what the process's action for the signal is.
-fn act(thread: &mut Thread, info: &SignalInfo, forced: bool) {
+async fn act(thread: &mut Thread, info: &SignalInfo, forced: bool) {
     let signal = info.signal;
     let actions = thread.process.signals.actions();
     let action = actions.get(signal);
@@ -93,6 +81,8 @@ fn act(thread: &mut Thread, info: &SignalInfo, forced: bool) {
             if action.flags.contains(ActionFlags::RESETHAND) {
                 actions.set(signal, SignalAction { handler: DEFAULT, ..action });
             }
+            // The frame holds it; nothing else does need it.
+            thread.context.save().await;
             handle(thread, info, &action);
         }
     }

@@ -14,12 +14,8 @@ use crate::{
 /// Runs a guest thread until it ends, and ends it.
 pub(crate) async fn run(mut thread: Thread) {
     loop {
-        match signal::deliver(&mut thread) {
+        match signal::deliver(&mut thread).await {
             Disposition::Resume => {}
-            Disposition::Complete => {
-                complete(&mut thread).await;
-                continue;
-            }
             Disposition::Stop => {
                 thread.cpu.set_state(RunState::Stopped);
                 signal::stopped(&mut thread).await;
@@ -58,15 +54,9 @@ pub(super) fn spawn(thread: Thread, home: usize) {
     Executor::spawn(home, run(thread));
 }
 
-/// Sees to it that all of the CPU's state is at hand.
-async fn complete(thread: &mut Thread) {
-    let Thread { context, registers, .. } = thread;
-    context.complete(registers).await;
-}
-
 /// What happened, in terms of the guest's own code; has call sites that trap often rewritten.
 fn outside_thunks(thread: &mut Thread, event: Event) -> Event {
-    if thread.context.is_partial() {
+    if thread.context.in_thunk() {
         if event == Event::Syscall {
             thread.memory().count_call(thread.registers.rip);
         }
@@ -84,15 +74,18 @@ fn outside_thunks(thread: &mut Thread, event: Event) -> Event {
     }
 }
 
-/// Calls whose handlers need the extended state, or set it.
-fn needs_all_state(number: u64) -> bool {
-    matches!(number as i64, libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork | libc::SYS_vfork | libc::SYS_rt_sigreturn)
+/// Calls whose handlers need the extended state.
+fn needs_extended_state(number: u64) -> bool {
+    matches!(number as i64, libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork | libc::SYS_vfork)
 }
+
+/// RFLAGS.TF.
+const SINGLE_STEP: u64 = 0x100;
 
 /// Lets the guest run until it stops.
 async fn guest(thread: &mut Thread) -> Event {
-    if thread.context.is_partial() && thread.registers.gs_base != 0 {
-        complete(thread).await;
+    if !thread.context.can_take(&thread.registers) {
+        thread.context.complete().await;
     }
     let Thread { context, registers, .. } = thread;
     context.resume(registers);
@@ -105,8 +98,8 @@ async fn system_call(thread: &mut Thread) {
     let number = registers.rax;
     let arguments = Arguments([registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]);
     thread.call = Some(number);
-    if thread.context.is_partial() && needs_all_state(number) {
-        complete(thread).await;
+    if needs_extended_state(number) {
+        thread.context.save().await;
     }
     let task = thread.task.clone();
     let result = task.metered(table::dispatch(thread, number, arguments)).await;
@@ -117,6 +110,10 @@ async fn system_call(thread: &mut Thread) {
             errno.to_return()
         }
     };
+    if number == libc::SYS_rt_sigreturn as u64 && thread.registers.eflags & SINGLE_STEP != 0 {
+        // One instruction of the guest's is to run before the trap, and none of the stub's.
+        thread.context.complete().await;
+    }
 }
 
 /// A CPU exception: the address space resolves it, or it becomes a signal.

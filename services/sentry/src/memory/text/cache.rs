@@ -16,7 +16,7 @@ use std::{
 use super::super::{MemoryFile, object::FileObject, object::host_stat};
 use crate::{
     abi::PAGE_SIZE,
-    platform::rewrite::{Candidate, MAX_LENGTH, Thunk, Thunks},
+    platform::rewrite::{Candidate, LENGTH, Thunk, Thunks},
 };
 
 /// What is in unused bytes of a thunk page: breakpoints.
@@ -183,7 +183,7 @@ impl TextCache {
         if window.1 < 0 || window.0 >= PAGE_SIZE as i64 {
             return None;
         }
-        let length = candidate.moved + MAX_LENGTH - 5;
+        let length = candidate.moved + LENGTH;
         let offset = match self.place(key, page) {
             Some(offset) => offset,
             None => self.make_thunk_page(memory, key, page)?,

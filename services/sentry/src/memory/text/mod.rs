@@ -33,7 +33,7 @@ use crate::{
     abi::{PAGE_SIZE, page_down},
     platform::{
         Event, Protection, Registers,
-        rewrite::{Place, Thunks, candidates},
+        rewrite::{Place, Thunks, candidates, is_signal_frame},
     },
 };
 
@@ -49,6 +49,9 @@ const ACCESS: Protection = Protection::READ.union(Protection::EXECUTE);
 const DISTANCES: [i64; 6] = [0x6000_0000, -0x6000_0000, 0x7000_0000, -0x7000_0000, 0x5000_0000, -0x5000_0000];
 /// Room that is left above the heap's start, and below a stack.
 const KEPT_FREE: u64 = 1 << 30;
+
+/// Bytes of a `syscall` instruction.
+const SYSCALL_LENGTH: u64 = 2;
 
 /// A thread's place in a thunk, in terms of the call site.
 struct InThunk {
@@ -125,7 +128,11 @@ impl AddressSpace {
                 Event::Syscall
             }
             _ => {
-                registers.rip = if thunk.place == Place::End { thunk.end } else { thunk.site };
+                registers.rip = match thunk.place {
+                    Place::Start => thunk.site,
+                    Place::Middle => thunk.end - SYSCALL_LENGTH,
+                    Place::End => thunk.end,
+                };
                 event
             }
         }
@@ -178,6 +185,11 @@ impl AddressSpace {
         }
         let known = cache.newest(key, index).is_some_and(|text| text.covers(end));
         if !known {
+            if registers.rax == libc::SYS_rt_sigreturn as u64
+                && !is_signal_frame(|offset, into| object.read(offset, into), offset + end as u64 - 2)
+            {
+                return None;
+            }
             let original = cache.original(key, index, object)?;
             let base = page.wrapping_sub(index * PAGE_SIZE);
             candidates(&original, end, registers).into_iter().find_map(|candidate| {

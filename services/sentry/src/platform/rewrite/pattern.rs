@@ -7,7 +7,11 @@ const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const SIXTH_ARGUMENT: [u8; 5] = [0x4c, 0x8b, 0x4c, 0x24, 0x08];
 /// xor %eax,%eax: the number of read(2).
 const ZERO: [u8; 2] = [0x31, 0xc0];
-const MOVE: u8 = 0xb8;
+/// mov %r11,8(%rsp): what stands before the one cancellable call of musl, and of glibc from 2.41 on.
+const STORE: [u8; 5] = [0x4c, 0x89, 0x5c, 0x24, 0x08];
+/// mov $imm32,%rax: what signal handlers return to has it.
+const LONG_MOVE: [u8; 3] = [0x48, 0xc7, 0xc0];
+const LONG_MOVE_LENGTH: usize = 7;
 const JUMP: u8 = 0xe9;
 /// Bytes of a jump.
 const JUMP_LENGTH: usize = 5;
@@ -49,15 +53,21 @@ pub fn candidates(page: &[u8], end: usize, registers: &Registers) -> Vec<Candida
     let Some(call) = end.checked_sub(SYSCALL.len()).filter(|call| page.get(*call..end) == Some(&SYSCALL)) else {
         return found;
     };
+    if is_rare(registers.rax) {
+        return found;
+    }
+    let candidate = |start, moved| Candidate { start, moved, end, changed: JUMP_LENGTH, fixed: None };
+    if let Some(start) = call.checked_sub(LONG_MOVE_LENGTH)
+        && page[start..].starts_with(&LONG_MOVE)
+        && registers.rax == sign_extended(&page[start + LONG_MOVE.len()..call])
+        && !prefixed(page, start)
+    {
+        found.push(candidate(start, LONG_MOVE_LENGTH));
+    }
     if let Some(start) = call.checked_sub(JUMP_LENGTH) {
         let before = &page[start..call];
-        let number = before[0] == MOVE && !prefixed(page, start) && before[1..] == (registers.rax as u32).to_le_bytes();
-        let rare = number && is_rare(registers.rax);
-        if (number && registers.rax <= u64::from(u32::MAX) && !rare) || before == SIXTH_ARGUMENT {
-            found.push(Candidate { start, moved: JUMP_LENGTH, end, changed: JUMP_LENGTH, fixed: None });
-        }
-        if rare {
-            return found;
+        if before == SIXTH_ARGUMENT || before == STORE || is_move(before, registers) && !prefixed(page, start) {
+            found.push(candidate(start, JUMP_LENGTH));
         }
     }
     found.extend(punned(page, call, 0, end));
@@ -69,6 +79,23 @@ pub fn candidates(page: &[u8], end: usize, registers: &Registers) -> Vec<Candida
         found.extend(punned(page, start, ZERO.len(), end));
     }
     found
+}
+
+/// Whether it is an instruction that loads a constant, and the registers are as it leaves them.
+fn is_move(instruction: &[u8], registers: &Registers) -> bool {
+    let [opcode, constant @ ..] = instruction else { return false };
+    let register = match opcode {
+        0xb8 => registers.rax,
+        0xba => registers.rdx,
+        0xbe => registers.rsi,
+        0xbf => registers.rdi,
+        _ => return false,
+    };
+    constant.try_into().is_ok_and(|bytes| register == u64::from(u32::from_le_bytes(bytes)))
+}
+
+fn sign_extended(constant: &[u8]) -> u64 {
+    constant.try_into().map_or(0, |bytes| i32::from_le_bytes(bytes) as u64)
 }
 
 /// A jump over an instruction of two bytes, of which the following three are a part.
@@ -83,7 +110,7 @@ fn prefixed(page: &[u8], start: usize) -> bool {
     start.checked_sub(1).is_none_or(|before| matches!(page[before], 0x40..=0x4f | 0x66 | 0xf2 | 0xf3 | 0x0f))
 }
 
-/// Calls that are rare, or need a signal's frame anyway.
+/// Calls that are rare, or need all of the state anyway.
 fn is_rare(number: u64) -> bool {
     matches!(
         number as i64,
@@ -95,7 +122,6 @@ fn is_rare(number: u64) -> bool {
             | libc::SYS_execveat
             | libc::SYS_exit
             | libc::SYS_exit_group
-            | libc::SYS_rt_sigreturn
     )
 }
 
@@ -131,6 +157,28 @@ mod tests {
         assert_eq!(at(&page, 0), []);
         let page = [0x90, 0xb8, 56, 0, 0, 0, 0x0f, 0x05, 0x48, 0x3d, 0x01];
         assert_eq!(at(&page, 56), []);
+    }
+
+    #[test]
+    fn a_longer_instruction_that_was_replaced_leaves_a_rest() {
+        // nop; mov $15,%rax; syscall (what handlers return to)
+        let mut page = [0x90, 0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05, 0x0f, 0x1f, 0x80];
+        let found = at(&page, 15);
+        assert_eq!(found[0], Candidate { start: 1, moved: 7, end: 10, changed: 5, fixed: None });
+        found[0].apply(&mut page, 0x1234_5678);
+        assert_eq!(page, [0x90, 0xe9, 0x78, 0x56, 0x34, 0x12, 0, 0, 0x0f, 0x05, 0x0f, 0x1f, 0x80]);
+    }
+
+    #[test]
+    fn a_constant_argument_can_be_replaced_if_it_is_what_was_passed() {
+        // nop; mov $1,%esi; syscall; ret
+        let page = [0x90, 0xbe, 1, 0, 0, 0, 0x0f, 0x05, 0xc3];
+        let found = |rsi| candidates(&page, 8, &Registers { rax: 9, rsi, ..Registers::default() });
+        assert_eq!(found(1)[0], Candidate { start: 1, moved: 5, end: 8, changed: 5, fixed: None });
+        assert_eq!(found(2), []);
+        // musl's cancellable call.
+        let page = [0x10, 0x4c, 0x89, 0x5c, 0x24, 0x08, 0x0f, 0x05, 0xc3];
+        assert_eq!(at(&page, 35)[0].moved, 5);
     }
 
     #[test]

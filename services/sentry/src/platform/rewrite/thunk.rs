@@ -2,10 +2,8 @@
 
 use super::Thunks;
 
-/// A thunk's bytes at most.
-pub const MAX_LENGTH: usize = MOVED + FIXED_LENGTH;
-const MOVED: usize = 5;
-const FIXED_LENGTH: usize = 47;
+/// A thunk's bytes, without what it carries out first.
+pub const LENGTH: usize = 47;
 
 /// A thunk to be written.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +19,7 @@ pub struct Thunk<'a> {
 pub enum Place {
     /// Before the instruction that was moved: as if it were at the site.
     Start,
-    /// Behind it, before the call.
+    /// Behind it, before the call; rcx and r11 are not what they were.
     Middle,
     /// Behind the call that is made when gs is in use.
     End,
@@ -30,7 +28,7 @@ pub enum Place {
 impl Thunk<'_> {
     /// Its bytes; `None` when it is too far away.
     pub fn bytes(&self, thunks: &Thunks) -> Option<Vec<u8>> {
-        let mut code = Vec::with_capacity(MAX_LENGTH);
+        let mut code = Vec::with_capacity(self.moved.len() + LENGTH);
         code.extend_from_slice(self.moved);
         code.extend([0xf3, 0x48, 0x0f, 0xae, 0xc9]); // rdgsbase %rcx
         code.extend([0x65, 0x4c, 0x8b, 0x1c, 0x25]); // mov %gs:negated,%r11
@@ -45,7 +43,7 @@ impl Thunk<'_> {
         code.extend([0x49, 0xbb]); // movabs $entry,%r11
         code.extend(thunks.entry.to_le_bytes());
         code.extend([0x41, 0xff, 0xe3]); // jmp *%r11
-        debug_assert_eq!(code.len(), self.moved.len() + FIXED_LENGTH);
+        debug_assert_eq!(code.len(), self.moved.len() + LENGTH);
         Some(code)
     }
 

@@ -7,12 +7,16 @@
 //!
 //! *Thunks* (`crate::platform::rewrite`) enter at `bulkhead_stub_thunk` without a signal, with the address to return to in rcx and
 //! the control block in gs. The stop is an ordinary one but for its form (`STOPPED_IN_THUNK`): all general registers lie in the control
-//! block, and vector registers stay in the CPU (the host keeps them across the futex). Signals are not blocked there, as they are in
-//! the handler, so the handler looks whether it interrupted this code:
+//! block, and vector registers stay in the CPU (the host keeps them across the futex), unless the call is one that is likely to end in a
+//! signal's handler: then they are saved to the slot as well (`STOPPED_SAVED`). The sentry has other threads do that when it needs it
+//! (`SAVE`), and has the thread load what it put there (`LOAD`). So a handler is entered, and left, without a host signal. What the slot
+//! holds another thread of the guest may have spoilt: then XRSTOR raises SIGSEGV here, and that is the guest's fault and its loss.
+//!
+//! Signals are not blocked there, as they are in the handler, so the handler looks whether it interrupted this code:
 //! - before the post: it will stop at once, so the interruption is forgotten (who wanted it finds its wish noted at the next resume);
 //! - after the post, not released yet: it has stopped, the same;
-//! - released: the thread is as good as back in the guest, with the registers that the sentry put into the control block
-//!   (`STOPPED_RETURNING`).
+//! - released: the thread is as good as back in the guest, with the registers that the sentry put into the control block and the
+//!   extended state that it put into the slot, if it did (`STOPPED_RETURNING`).
 
 use std::arch::global_asm;
 
@@ -220,7 +224,20 @@ bulkhead_stub_thunk:
     popfq
     rdfsbase rax
     mov [rbx + {fs_base}], rax
-    mov dword ptr [rbx + {kind}], {stopped_in_thunk}
+    mov ecx, {stopped_in_thunk}
+    mov eax, [rbx + {general} + 104]
+    cmp eax, {kill}
+    je 36f
+    cmp eax, {tgkill}
+    je 36f
+    cmp eax, {tkill}
+    jne 39f
+36: mov eax, [rip + bulkhead_stub_start + {features}]
+    mov edx, [rip + bulkhead_stub_start + {features} + 4]
+    lea rcx, [rbx - {control}]
+    xsave64 [rcx]
+    mov ecx, {stopped_saved}
+39: mov [rbx + {kind}], ecx
     mov eax, {posted}
     xchg [rbx + {state}], eax
 
@@ -266,11 +283,20 @@ bulkhead_stub_wake:
     .globl bulkhead_stub_wait
 bulkhead_stub_wait:
     jmp 2b
-4:  cmp dword ptr [rbx + {kind}], {stopped_in_thunk}
-    jne 35f
-    cmp dword ptr [rbx + {next}], {go_on}
-    jne bulkhead_stub_stop
-    mov rax, [rbx + {fs_base}]
+4:  test byte ptr [rbx + {kind}], 1 # stopped in a thunk
+    jz 35f
+    mov ecx, [rbx + {next}]
+    cmp ecx, {go_on}
+    je 41f
+    cmp ecx, {stop_fully}
+    je bulkhead_stub_stop
+    cmp ecx, {load}
+    jne 36b                         # to save it
+    mov eax, [rip + bulkhead_stub_start + {features}]
+    mov edx, [rip + bulkhead_stub_start + {features} + 4]
+    lea rcx, [rbx - {control}]
+    xrstor64 [rcx]
+41: mov rax, [rbx + {fs_base}]
     wrfsbase rax
     push qword ptr [rbx + {general} + 136]
     popfq
@@ -361,7 +387,14 @@ bulkhead_stub_end:
     stopped_by_signal = const STOPPED_BY_SIGNAL,
     stopped_in_thunk = const STOPPED_IN_THUNK,
     stopped_returning = const STOPPED_RETURNING,
+    stopped_saved = const STOPPED_SAVED,
     go_on = const GO_ON,
+    stop_fully = const STOP_FULLY,
+    load = const LOAD,
+    features = const FEATURES,
+    kill = const libc::SYS_kill,
+    tgkill = const libc::SYS_tgkill,
+    tkill = const libc::SYS_tkill,
     sleeping_word = const worker_block::SLEEPING,
     summary = const worker_block::SUMMARY,
     bitmap = const worker_block::POSTED,

@@ -11,7 +11,7 @@ use std::{
 use bulkhead_ipc::Errno;
 
 use super::{
-    frame::Frame,
+    frame::{Frame, StatePlace},
     layout::*,
     record::{Record, process_time},
     space::Space,
@@ -32,8 +32,23 @@ pub struct Context {
     at_once: Option<Registers>,
     /// The worker's turn in which the last event was seen.
     seen_in: u64,
-    /// It stopped in a thunk: its extended state is in its host thread's CPU, out of reach until [`Context::complete`].
-    in_thunk: bool,
+    /// Where its extended state is.
+    extended: Extended,
+    /// The extended state is a fresh process', of which only what the CPU looks at was written.
+    initial: bool,
+}
+
+/// Where the extended state of a stopped thread is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Extended {
+    /// In the signal frame: it was stopped by a signal (or has not started).
+    Frame,
+    /// In its CPU only, and so out of reach: it stopped in a thunk.
+    Cpu,
+    /// In its CPU, and in the slot.
+    Saved,
+    /// In the slot, to be loaded.
+    Set,
 }
 
 struct Starting {
@@ -60,10 +75,11 @@ impl Context {
         } else {
             let frame = Frame { regions: &shared.regions, form: &shared.form, slot };
             frame.clean();
-            frame.set_extended_state(&state);
+            frame.set_extended_state(StatePlace::Frame, &state);
             None
         };
-        Ok(Context { space: space.clone(), slot, starting, at_once: None, seen_in: 0, in_thunk: false })
+        let extended = Extended::Frame;
+        Ok(Context { space: space.clone(), slot, starting, at_once: None, seen_in: 0, extended, initial: false })
     }
 
     fn shared(&self) -> &Shared {
@@ -79,9 +95,7 @@ impl Context {
         Frame { regions: &self.shared().regions, form: &self.shared().form, slot: self.slot }
     }
 
-    /// Lets the guest run with these registers. Then [`Context::poll_event`] tells when it stops.
-    ///
-    /// A thread that stopped in a thunk ([`Context::is_partial`]) cannot take a gs base along.
+    /// Lets the guest run with these registers, which [`Context::can_take`] must agree to. Then [`Context::poll_event`] tells when it stops.
     pub fn resume(&mut self, registers: &Registers) {
         if let Some(worker) = current_worker() {
             self.shared().follow_waker(self.slot, worker);
@@ -99,58 +113,106 @@ impl Context {
             self.at_once = Some(*registers);
             return;
         }
-        match &mut self.starting {
-            Some(starting) => starting.registers = *registers,
-            None if self.in_thunk => {
-                debug_assert_eq!(registers.gs_base, 0);
-                self.frame().set_thunk_registers(registers);
-                self.control().next.store(GO_ON, Relaxed);
-                self.release();
-            }
-            None => {
-                self.frame().set_registers(registers);
-                self.release();
-            }
+        if let Some(starting) = &mut self.starting {
+            starting.registers = *registers;
+            return;
         }
-    }
-
-    /// Whether it stopped in a thunk, so that nothing is known but its general registers. Its extended state and its gs base can be
-    /// asked for and changed only after [`Context::complete`]; all else is as ever.
-    pub fn is_partial(&self) -> bool {
-        self.in_thunk
-    }
-
-    /// Fetches the rest of its state, by making its host thread raise a signal. `registers` stay what the guest is resumed with.
-    pub async fn complete(&mut self, registers: &Registers) {
-        let mut tries = 0;
-        while self.in_thunk && !self.record().lost.load(SeqCst) {
-            tries += 1;
-            if tries > 3 {
-                // Somebody forges the control block.
-                self.space.stub.kill();
-                break;
-            }
-            let record = self.record();
-            record.since.store(now(), Relaxed);
-            record.running.store(true, SeqCst);
-            self.shared().loads[record.home.load(Relaxed)].running.fetch_add(1, Relaxed);
+        if self.in_thunk() {
+            debug_assert!(self.can_take(registers));
             self.frame().set_thunk_registers(registers);
-            self.control().next.store(STOP_FULLY, Relaxed);
-            self.release();
-            std::future::poll_fn(|cx| {
-                let stopped = || self.control().state.load(SeqCst) != RUNNING || self.record().lost.load(SeqCst);
-                if stopped() {
-                    return Poll::Ready(());
-                }
-                let previous = self.record().waker.lock().replace(cx.waker().clone());
-                drop(previous);
-                if stopped() { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-            self.stopped();
-            self.in_thunk = self.control().kind.load(Relaxed) == STOPPED_IN_THUNK;
+            self.control().next.store(if self.extended == Extended::Set { LOAD } else { GO_ON }, Relaxed);
+        } else {
+            self.frame().set_registers(registers);
         }
-        self.in_thunk = false;
+        self.release();
+    }
+
+    /// Whether it stopped in a thunk: a call that came without a signal.
+    pub fn in_thunk(&self) -> bool {
+        self.extended != Extended::Frame
+    }
+
+    /// Whether it can be resumed with these registers as it is, rather than after [`Context::complete`]: the way back from a thunk leaves gs
+    /// alone, and jumps, which a jump to no address at all would spoil.
+    pub fn can_take(&self, registers: &Registers) -> bool {
+        !self.in_thunk() || registers.gs_base == 0 && registers.rip < GUEST_END
+    }
+
+    /// Whether the extended state is at hand; if not, [`Context::save`] fetches it. It can be set in any case.
+    pub fn has_extended_state(&self) -> bool {
+        self.extended != Extended::Cpu
+    }
+
+    /// Has a thread that stopped in a thunk save its extended state.
+    pub async fn save(&mut self) {
+        let mut tries = 0;
+        while self.extended == Extended::Cpu {
+            self.go_for(SAVE, &mut tries).await;
+        }
+    }
+
+    /// Has a thread that stopped in a thunk raise a signal, so that it can be resumed with any registers. `registers` stay what the
+    /// guest is resumed with.
+    pub async fn complete(&mut self) {
+        let mut tries = 0;
+        while self.in_thunk() {
+            self.go_for(STOP_FULLY, &mut tries).await;
+        }
+    }
+
+    /// Sends a thread that stopped in a thunk on to its next stop, in the stub's code.
+    async fn go_for(&mut self, next: u32, tries: &mut u32) {
+        *tries += 1;
+        if *tries > 3 {
+            // Somebody forges the control block.
+            self.space.stub.kill();
+            self.extended = Extended::Frame;
+            return;
+        }
+        let record = self.record();
+        record.since.store(now(), Relaxed);
+        record.running.store(true, SeqCst);
+        self.shared().loads[record.home.load(Relaxed)].running.fetch_add(1, Relaxed);
+        self.control().next.store(next, Relaxed);
+        self.release();
+        std::future::poll_fn(|cx| {
+            let stopped = || self.control().state.load(SeqCst) != RUNNING || self.record().lost.load(SeqCst);
+            if stopped() {
+                return Poll::Ready(());
+            }
+            let previous = self.record().waker.lock().replace(cx.waker().clone());
+            drop(previous);
+            if stopped() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        self.stopped();
+        if self.record().lost.load(SeqCst) {
+            self.extended = Extended::Frame;
+        } else {
+            self.note_stop(self.control().kind.load(Relaxed));
+        }
+    }
+
+    /// Notes where the extended state is after a stop of this kind.
+    fn note_stop(&mut self, kind: u32) {
+        let before = std::mem::replace(
+            &mut self.extended,
+            match kind {
+                STOPPED_IN_THUNK => Extended::Cpu,
+                STOPPED_SAVED => Extended::Saved,
+                _ => Extended::Frame,
+            },
+        );
+        if kind == STOPPED_RETURNING && before == Extended::Set {
+            // The guest did not run, and what was to be loaded perhaps was not.
+            let frame = self.frame();
+            match self.initial {
+                true => frame.reset_extended_state(StatePlace::Frame),
+                false => frame.set_extended_state(StatePlace::Frame, &frame.extended_state(StatePlace::Saved)),
+            }
+        } else {
+            self.initial = false;
+        }
     }
 
     /// Sets the host thread free.
@@ -209,9 +271,9 @@ impl Context {
             return None;
         }
         let kind = self.control().kind.load(Relaxed);
-        self.in_thunk = kind == STOPPED_IN_THUNK;
+        self.note_stop(kind);
         let event = match kind {
-            STOPPED_IN_THUNK => Event::Syscall,
+            STOPPED_IN_THUNK | STOPPED_SAVED => Event::Syscall,
             _ => self.frame().event(self.control().signal.load(Relaxed) as i32),
         };
         let found = match kind {
@@ -243,7 +305,7 @@ impl Context {
         self.record().fresh.store(false, SeqCst);
         if let Some(starting) = self.starting.take() {
             self.frame().clean();
-            self.frame().set_extended_state(&starting.state);
+            self.frame().set_extended_state(StatePlace::Frame, &starting.state);
             self.frame().set_registers(&starting.registers);
             self.release();
         }
@@ -255,33 +317,48 @@ impl Context {
     }
 
     /// The x87/SSE/AVX state of the stopped thread in XSAVE format, exactly as a Linux signal frame's fpstate has it (with
-    /// fpx_sw_bytes filled in and FP_XSTATE_MAGIC2 behind it).
+    /// fpx_sw_bytes filled in and FP_XSTATE_MAGIC2 behind it). It must be at hand ([`Context::has_extended_state`]).
     pub fn extended_state(&self) -> Vec<u8> {
-        debug_assert!(!self.in_thunk);
+        debug_assert!(self.has_extended_state());
         match &self.starting {
             Some(starting) => starting.state.clone(),
-            None => self.frame().extended_state(),
+            None if self.initial => self.shared().form.initial(),
+            None => self.frame().extended_state(self.state_place()),
         }
     }
 
     /// Sets it; the bytes come from the guest and are checked (EINVAL leaves the state as it was).
     pub fn set_extended_state(&mut self, state: &[u8]) -> Result<(), Errno> {
         let state = self.shared().form.checked(state)?;
-        self.put_extended_state(state);
+        self.initial = false;
+        match &mut self.starting {
+            Some(starting) => starting.state = state,
+            None => {
+                self.frame().set_extended_state(self.state_place(), &state);
+                self.note_change();
+            }
+        }
         Ok(())
     }
 
-    /// Back to the state of a fresh process (execve).
+    /// Back to the state of a fresh process (a signal's handler).
     pub fn reset_extended_state(&mut self) {
-        let state = self.shared().form.initial();
-        self.put_extended_state(state);
+        if let Some(starting) = &mut self.starting {
+            starting.state = self.space.shared.form.initial();
+        } else {
+            self.frame().reset_extended_state(self.state_place());
+            self.initial = true;
+            self.note_change();
+        }
     }
 
-    fn put_extended_state(&mut self, state: Vec<u8>) {
-        debug_assert!(!self.in_thunk);
-        match &mut self.starting {
-            Some(starting) => starting.state = state,
-            None => self.frame().set_extended_state(&state),
+    fn state_place(&self) -> StatePlace {
+        if self.in_thunk() { StatePlace::Saved } else { StatePlace::Frame }
+    }
+
+    fn note_change(&mut self) {
+        if self.in_thunk() {
+            self.extended = Extended::Set;
         }
     }
 

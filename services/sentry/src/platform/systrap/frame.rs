@@ -4,7 +4,7 @@
 //! threads of its stub map the slot), so every word is read once and checked where it matters to anybody but the guest.
 
 use std::sync::atomic::{
-    AtomicU8, AtomicU32, AtomicU64,
+    AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 
@@ -36,6 +36,9 @@ const ARCH_X86_64: u32 = 0xc000_003e;
 const SOFTWARE: usize = 464;
 const MAGIC1: u32 = 0x4650_5853;
 const MAGIC2: u32 = 0x4650_5845;
+/// MXCSR, and its mask behind it.
+const MXCSR: usize = 24;
+const INITIAL_MXCSR: u32 = 0x1f80;
 /// The XSAVE header behind the legacy area.
 const HEADER: usize = 512;
 
@@ -73,13 +76,13 @@ impl ExtendedState {
     /// Asks the host by a signal to ourselves: the frame it builds for us is as those of guest threads.
     pub fn probe() -> Result<ExtendedState, PlatformError> {
         let mut room = vec![0_u8; SLOT_SIZE as usize + 4096];
-        // As much and aligned as a slot's.
+        // As much and aligned as a slot's signal stack.
         let start = (room.as_mut_ptr() as u64).next_multiple_of(4096);
-        let top = start + CONTROL;
+        let top = start + STACK_SIZE;
         // SAFETY: installs an alternate stack that lives until it is taken away again, and a handler that only reads its frame;
         // raises the signal; puts back what was.
         unsafe {
-            let stack = libc::stack_t { ss_sp: start as *mut libc::c_void, ss_flags: 0, ss_size: CONTROL as usize };
+            let stack = libc::stack_t { ss_sp: start as *mut libc::c_void, ss_flags: 0, ss_size: STACK_SIZE as usize };
             let mut old_stack: libc::stack_t = std::mem::zeroed();
             let mut action: libc::sigaction = std::mem::zeroed();
             let mut old: libc::sigaction = std::mem::zeroed();
@@ -96,13 +99,13 @@ impl ExtendedState {
         }
         drop(room);
         let size = PROBED[0].load(SeqCst) as usize;
-        if size < HEADER + 64 || size > SLOT_SIZE as usize / 2 {
+        if size < HEADER + 64 || size + 8 > SAVED_SIZE as usize {
             return Err(PlatformError::Unsupported("XSAVE state as this program knows it"));
         }
         let mask = PROBED[2].load(SeqCst) as u32;
         let depth = |address: &AtomicU64| top.saturating_sub(address.load(SeqCst)) as usize;
         let (state_depth, frame_depth) = (depth(&PROBED[3]), depth(&PROBED[4]));
-        if state_depth < size + 4 || frame_depth < state_depth + FRAME_SIZE || frame_depth > CONTROL as usize {
+        if state_depth < size + 4 || frame_depth < state_depth + FRAME_SIZE || frame_depth > STACK_SIZE as usize {
             return Err(PlatformError::Unsupported("signal frame as this program knows it"));
         }
         Ok(ExtendedState {
@@ -114,6 +117,11 @@ impl ExtendedState {
         })
     }
 
+    /// Its components, as XSAVE's mask.
+    pub fn features(&self) -> u64 {
+        self.features
+    }
+
     /// Bytes of a state.
     pub fn bytes(&self) -> usize {
         self.size + 4
@@ -123,7 +131,7 @@ impl ExtendedState {
     pub fn initial(&self) -> Vec<u8> {
         let mut state = vec![0; self.bytes()];
         state[..2].copy_from_slice(&0x37f_u16.to_ne_bytes());
-        state[24..28].copy_from_slice(&0x1f80_u32.to_ne_bytes());
+        state[MXCSR..MXCSR + 4].copy_from_slice(&INITIAL_MXCSR.to_ne_bytes());
         state[HEADER..HEADER + 8].copy_from_slice(&3_u64.to_ne_bytes());
         self.stamp(&mut state);
         state
@@ -151,7 +159,7 @@ impl ExtendedState {
         let extended = word(SOFTWARE) == MAGIC1 && word(SOFTWARE + 16) as usize == self.size && given.len() >= self.size;
         let length = if extended { self.size } else { 512 };
         state[..length].copy_from_slice(&given[..length]);
-        if word(24) & !self.mxcsr_mask != 0 {
+        if word(MXCSR) & !self.mxcsr_mask != 0 {
             return Err(Errno::EINVAL);
         }
         let mut present = [0; 8];
@@ -177,6 +185,15 @@ impl ExtendedState {
     }
 }
 
+/// Where in a slot an extended state is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatePlace {
+    /// In the signal frame: the host loads it.
+    Frame,
+    /// At the slot's start: the stub's code saves and loads it.
+    Saved,
+}
+
 /// The frame of one slot.
 pub struct Frame<'a> {
     pub regions: &'a Regions,
@@ -196,7 +213,7 @@ impl Frame<'_> {
     pub fn clean(&self) {
         self.word(SEGMENTS).store(USER_SEGMENTS, Relaxed);
         self.word(FPSTATE).store(self.regions.slot_address(self.slot) + self.form.offset() as u64, Relaxed);
-        let stack = [self.regions.slot_address(self.slot), 0, CONTROL];
+        let stack = [self.regions.slot_address(self.slot) + SAVED_SIZE, 0, STACK_SIZE];
         for (index, value) in stack.into_iter().enumerate() {
             self.word(STACK_POINTER + index * 8).store(value, Relaxed);
         }
@@ -294,25 +311,43 @@ impl Frame<'_> {
         })
     }
 
-    pub fn extended_state(&self) -> Vec<u8> {
-        let start = self.form.offset();
-        let mut state: Vec<u8> = Vec::with_capacity(self.form.bytes() + 8);
-        for word in 0..self.form.bytes().div_ceil(8) {
-            let value = self.regions.slot_word::<AtomicU64>(self.slot, start + word * 8).load(Relaxed);
-            state.extend_from_slice(&value.to_ne_bytes());
+    /// The extended state at a place in the slot.
+    pub fn extended_state(&self, place: StatePlace) -> Vec<u8> {
+        let words = self.state_words(place);
+        let mut state: Vec<u8> = Vec::with_capacity(words.len() * 8);
+        for word in words {
+            state.extend_from_slice(&word.load(Relaxed).to_ne_bytes());
         }
         state.truncate(self.form.bytes());
         // What the guest scribbled into the parts that are ours does not leave the slot.
         self.form.stamp(&mut state);
+        state[HEADER + 8..HEADER + 64].fill(0);
         state
     }
 
-    /// `state` comes from [`ExtendedState::checked`] or [`ExtendedState::initial`].
-    pub fn set_extended_state(&self, state: &[u8]) {
-        let start = self.form.offset();
-        for (index, byte) in state.iter().take(self.form.bytes()).enumerate() {
-            self.regions.slot_word::<AtomicU8>(self.slot, start + index).store(*byte, Relaxed);
+    /// `state` comes from [`ExtendedState::checked`], [`ExtendedState::initial`] or [`Frame::extended_state`].
+    pub fn set_extended_state(&self, place: StatePlace, state: &[u8]) {
+        // Whole words: behind the state are padding and the frame's software, or nothing.
+        for (word, bytes) in self.state_words(place).iter().zip(state.chunks(8)) {
+            let mut value = [0; 8];
+            value[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_ne_bytes(value), Relaxed);
         }
+    }
+
+    /// As setting a fresh process' state, of which few bytes need to be there: the rest is not looked at. It cannot be read back.
+    pub fn reset_extended_state(&self, place: StatePlace) {
+        let words = self.state_words(place);
+        words[MXCSR / 8].store(u64::from(self.form.mxcsr_mask) << 32 | u64::from(INITIAL_MXCSR), Relaxed);
+        words[HEADER / 8..HEADER / 8 + 8].iter().for_each(|word| word.store(0, Relaxed));
+    }
+
+    fn state_words(&self, place: StatePlace) -> &[AtomicU64] {
+        let offset = match place {
+            StatePlace::Frame => self.form.offset(),
+            StatePlace::Saved => 0,
+        };
+        self.regions.slot_words(self.slot, offset, self.form.bytes().div_ceil(8))
     }
 }
 

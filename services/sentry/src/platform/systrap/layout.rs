@@ -30,6 +30,8 @@ pub const CONSTANTS: u64 = 0x1000;
 pub const CONSTANT_COUNT: u64 = 256;
 /// An empty signal set.
 pub const EMPTY_SET: u64 = CONSTANTS + CONSTANT_COUNT * 8;
+/// Which components of the extended state guest threads save and load.
+pub const FEATURES: u64 = EMPTY_SET + 8;
 /// `sock_fprog` of the strict filter; its instructions follow 16 bytes later.
 pub const PROGRAM: u64 = 0x2000;
 
@@ -54,14 +56,19 @@ pub const MAX_WORKERS: u64 = 256;
 
 /// Context slots.
 pub const CONTEXTS: u64 = 0x1000_0000;
-/// Bytes of a slot: an alternate signal stack, and the control block at its end.
+/// Bytes of a slot: saved extended state, an alternate signal stack, and the control block at its end.
 pub const SLOT_SIZE: u64 = 0x8000;
 /// log2 of it.
 pub const SLOT_SHIFT: u32 = 15;
 /// Slots: guest threads of the sandbox at most.
 pub const SLOTS: usize = 8192;
+/// Room at a slot's start where a thread in the stub's code saves its extended state. It is apart from the signal stack, where the host
+/// puts the state whenever it delivers a signal, late ones too.
+pub const SAVED_SIZE: u64 = 0x3000;
 /// Offset of the control block in a slot.
 pub const CONTROL: u64 = SLOT_SIZE - 512;
+/// Bytes of the signal stack, which ends at the control block.
+pub const STACK_SIZE: u64 = CONTROL - SAVED_SIZE;
 
 const _: () = {
     assert!(CONTEXTS + SLOTS as u64 * SLOT_SIZE <= REGION_SIZE);
@@ -85,10 +92,16 @@ pub const STOPPED_BY_SIGNAL: u32 = 0;
 pub const STOPPED_IN_THUNK: u32 = 1;
 /// By a signal on its way back from a stop of that kind: the extended state is in the frame, its registers in the control block.
 pub const STOPPED_RETURNING: u32 = 2;
+/// From rewritten code as well, with a copy of the extended state in the slot. (The last bit tells that a thread is in the stub's code.)
+pub const STOPPED_SAVED: u32 = 3;
 /// What a thread that stopped in a thunk does when it is released: goes back to the guest.
 pub const GO_ON: u32 = 0;
 /// Raises a signal, so that all of its state comes into a frame.
 pub const STOP_FULLY: u32 = 1;
+/// Loads the extended state from the slot, and goes back.
+pub const LOAD: u32 = 2;
+/// Saves the extended state to the slot, and stops again.
+pub const SAVE: u32 = 3;
 /// General registers, in the order of a signal frame: r8 to r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags.
 pub const GENERAL: usize = 18;
 
@@ -114,7 +127,7 @@ pub struct Control {
     pub stack: [AtomicU64; 3],
     /// `STOPPED_*`, set by the stub.
     pub kind: AtomicU32,
-    /// `GO_ON` or `STOP_FULLY`, set by the sentry.
+    /// `GO_ON`, `STOP_FULLY`, `LOAD` or `SAVE`, set by the sentry.
     pub next: AtomicU32,
     /// The block's address, negated: by it a thunk knows that gs points here.
     pub negated: AtomicU64,

@@ -61,7 +61,7 @@ impl Platform {
         let form = frame::ExtendedState::probe()?;
         let surroundings = template::surroundings()?;
         let code = code::code();
-        let regions = regions::Regions::new(surroundings.base, &code, cpus.len())?;
+        let regions = regions::Regions::new(surroundings.base, &code, form.features(), cpus.len())?;
         let start = surroundings.vdso.start();
         let range = surroundings.vdso.code.clone();
         // SAFETY: the image is mapped readable for the life of the process, and nobody writes it.

@@ -3,7 +3,7 @@
 use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     ptr::NonNull,
-    sync::atomic::AtomicU32,
+    sync::atomic::{AtomicU32, AtomicU64},
 };
 
 use bulkhead_ipc::Errno;
@@ -98,12 +98,12 @@ const SCRATCH_SLOT: usize = SLOTS - 1;
 pub const STUBS: usize = 4096;
 
 impl Regions {
-    /// Makes them for so many workers.
-    pub fn new(base: u64, code: &Code, workers: usize) -> Result<Regions, PlatformError> {
+    /// Makes them for so many workers, and extended states with these components.
+    pub fn new(base: u64, code: &Code, features: u64, workers: usize) -> Result<Regions, PlatformError> {
         let failed = |what| move |errno| PlatformError::Host(what, errno);
         Ok(Regions {
             base,
-            code: code_file(base, code).map_err(failed("make the stub's code"))?,
+            code: code_file(base, code, features).map_err(failed("make the stub's code"))?,
             contexts: Mapping::new(c"contexts", SLOTS as u64 * SLOT_SIZE).map_err(failed("make the context slots"))?,
             commands: Mapping::new(c"commands", STUBS as u64 * COMMAND_SIZE).map_err(failed("make the command pages"))?,
             workers: Mapping::new(c"workers", (workers as u64 * WORKER_SIZE).next_multiple_of(4096))
@@ -123,6 +123,13 @@ impl Regions {
     pub fn slot_word<T>(&self, slot: usize, offset: usize) -> &T {
         assert!(offset + size_of::<T>() <= SLOT_SIZE as usize);
         self.contexts.at(slot * SLOT_SIZE as usize + offset)
+    }
+    /// Consecutive words of a slot.
+    pub fn slot_words(&self, slot: usize, offset: usize, count: usize) -> &[AtomicU64] {
+        assert!(slot < SLOTS && offset + count * 8 <= SLOT_SIZE as usize);
+        let first: *const AtomicU64 = self.slot_word(slot, offset);
+        // SAFETY: the slot is mapped as long as `self`, the words are within it (asserted), and atomics may have any value.
+        unsafe { std::slice::from_raw_parts(first, count) }
     }
     /// Empties a slot whose threads are gone.
     pub fn discard_slot(&self, slot: usize) {
@@ -165,7 +172,7 @@ impl Regions {
 }
 
 /// The memory file with code, constants and the strict filter; sealed, so that nobody writes it again.
-fn code_file(base: u64, code: &Code) -> Result<OwnedFd, Errno> {
+fn code_file(base: u64, code: &Code, features: u64) -> Result<OwnedFd, Errno> {
     let program = filter::strict(base, code);
     let mut image = vec![0_u8; CODE_SIZE as usize];
     let mut put = |offset: u64, bytes: &[u8]| match image.get_mut(offset as usize..offset as usize + bytes.len()) {
@@ -183,6 +190,7 @@ fn code_file(base: u64, code: &Code) -> Result<OwnedFd, Errno> {
         let constant = if errno == 0 { 1 } else { errno << 32 };
         put(CONSTANTS + errno * 8, &constant.to_ne_bytes())?;
     }
+    put(FEATURES, &features.to_ne_bytes())?;
     put(PROGRAM, &(program.len() as u64).to_ne_bytes())?;
     put(PROGRAM + 8, &(base + PROGRAM + 16).to_ne_bytes())?;
     for (index, instruction) in program.iter().enumerate() {

@@ -261,7 +261,7 @@ impl Shared {
         control.state.store(RUNNING, Relaxed);
         control.home.store(home as u32, Relaxed);
         control.negated.store((address + CONTROL).wrapping_neg(), Relaxed);
-        for (word, value) in control.stack.iter().zip([address, 0, CONTROL]) {
+        for (word, value) in control.stack.iter().zip([address + SAVED_SIZE, 0, STACK_SIZE]) {
             word.store(value, Relaxed);
         }
         let map: Command = [
@@ -299,7 +299,7 @@ impl Shared {
         if control.state.load(Acquire) == RUNNING {
             return false;
         }
-        if control.kind.load(Relaxed) != STOPPED_IN_THUNK {
+        if control.kind.load(Relaxed) & STOPPED_IN_THUNK == 0 {
             return true;
         }
         control.next.store(STOP_FULLY, Relaxed);
