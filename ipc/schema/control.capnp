@@ -25,6 +25,7 @@ struct SentrySetup {
   maskedPaths @5 :List(Data);
   readonlyPaths @6 :List(Data);
   sysctls @7 :List(Sysctl);
+  devptsOptions @8 :Text;
 }
 
 struct Sysctl {

@@ -76,6 +76,8 @@ pub struct SentrySetup {
     pub readonly_paths: Vec<Vec<u8>>,
     /// sysctl settings, `name=value`.
     pub sysctls: Vec<(String, String)>,
+    /// Options of the mount of devpts, comma-separated (gid=, mode=, ptmxmode=, max=).
+    pub devpts_options: String,
 }
 
 /// A mount of the container.

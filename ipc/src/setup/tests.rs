@@ -37,6 +37,7 @@ fn roles() -> [Role; 4] {
             masked_paths: vec![b"/proc/kcore".to_vec()],
             readonly_paths: vec![b"/proc/sys".to_vec(), b"/sys".to_vec()],
             sysctls: vec![("net.x".into(), "1".into())],
+            devpts_options: "gid=5".into(),
         }),
         Role::Vfs(VfsSetup {
             cpus: vec![1],

@@ -8,7 +8,8 @@ use std::{
 use bulkhead_ipc::{
     channel::{Channel, ChannelError},
     rpc::{self, ClientEnd, ServerEnd},
-    setup::{GoferSetup, NetstackSetup, Role, RootSpec, SentrySetup, Setup, VfsSetup},
+    setup::{GoferSetup, MountKind, NetstackSetup, Role, RootSpec, SentrySetup, Setup, VfsSetup},
+    vfs::ForeignFs,
 };
 use std::os::unix::ffi::OsStrExt;
 
@@ -52,6 +53,7 @@ impl Wiring {
                 masked_paths: plan.masked_paths.clone(),
                 readonly_paths: plan.readonly_paths.clone(),
                 sysctls: plan.sysctls.clone(),
+                devpts_options: devpts_options(plan),
             }),
             Kind::Vfs => Role::Vfs(VfsSetup { cpus, mounts: plan.mounts.clone(), nodes: plan.nodes.clone() }),
             Kind::Gofer => Role::Gofer(GoferSetup {
@@ -88,6 +90,12 @@ pub fn send_setup(channel: &Channel, setup: &Setup, fds: &[BorrowedFd<'_>]) -> s
     let mut message = Vec::new();
     setup.encode(&mut message);
     channel.send(&message, fds)
+}
+
+/// Options of the container's devpts; there is one, however often it is mounted.
+fn devpts_options(plan: &Plan) -> String {
+    let devpts = plan.mounts.iter().find(|mount| mount.kind == MountKind::Foreign(ForeignFs::Devpts));
+    devpts.map(|mount| mount.options.clone()).unwrap_or_default()
 }
 
 /// The CPUs that this process may run on.

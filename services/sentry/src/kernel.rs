@@ -26,6 +26,8 @@ pub struct Kernel {
     pub cpu_watch: CpuWatch,
     /// What /proc remembers.
     pub proc: crate::procfs::ProcState,
+    /// Pseudo-terminals.
+    pub terminals: crate::tty::Terminals,
     /// Host name and domain name.
     pub uts: parking_lot::RwLock<Uts>,
     /// What the supervisor said (limits, masked paths, sysctls).

@@ -22,5 +22,6 @@ pub mod signal;
 pub mod syscalls;
 pub mod task;
 pub mod time;
+pub mod tty;
 
 pub use bulkhead_ipc::Errno;

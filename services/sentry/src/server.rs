@@ -22,6 +22,7 @@ use crate::{
     procfs::ProcState,
     signal::{self, SignalInfo},
     task::{self, CpuWatch, INIT, PidTable},
+    tty::Terminals,
 };
 
 /// What the sentry may ask of the host once it serves.
@@ -52,6 +53,7 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
         futexes: FutexTable::default(),
         cpu_watch: CpuWatch::default(),
         proc,
+        terminals: Terminals::default(),
         uts: RwLock::new(Uts { hostname: setup.hostname.clone(), domainname: setup.domainname.clone() }),
         settings: setup,
         on_exit: Box::new(move |status| tell(&reporter, &Report::Exited(status))),

@@ -20,6 +20,7 @@ use bulkhead_sentry::{
     platform::{Platform, Protection, Registers},
     procfs::ProcState,
     task::{self, CpuWatch, PidTable},
+    tty::Terminals,
 };
 
 global_asm!(
@@ -314,6 +315,7 @@ fn run(platform: &Arc<Platform>, memory: &Arc<MemoryFile>, program: usize) -> i3
         futexes: FutexTable::new(),
         cpu_watch: CpuWatch::default(),
         proc: ProcState::new(executor::now()),
+        terminals: Terminals::default(),
         uts: parking_lot::RwLock::new(Uts::default()),
         settings,
         on_exit: Box::new(move |status| sender.send(status).unwrap()),

@@ -1,5 +1,5 @@
-//! Character devices that the sentry implements: null, zero, full, random and urandom. They are recognised by device number,
-//! wherever their node lies.
+//! Character devices that the sentry implements: null, zero, full, random and urandom, and the nodes of terminals. They are
+//! recognised by device number, wherever their node lies.
 
 use std::{any::Any, os::fd::AsRawFd, sync::Arc};
 
@@ -9,13 +9,15 @@ use bulkhead_ipc::{
 };
 
 use super::{
-    FileOps, Location, Offset, OpenFile, UserBuffers,
-    host::HostFile,
-    host_io,
+    FileOps, Location, Offset, OpenFile, UserBuffers, host_io,
     regular::{path_of, stat_node},
     vfs::NodeHandle,
 };
-use crate::{abi::FdNumber, memory::MappableFile, task::Thread};
+use crate::{
+    memory::MappableFile,
+    task::Thread,
+    tty::file::{Master, Slave},
+};
 
 /// Which device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,22 +55,31 @@ pub fn open(thread: &Thread, handle: Arc<NodeHandle>, attributes: &Attributes, f
         (1, 5) => Device::Zero,
         (1, 7) => Device::Full,
         (1, 8) | (1, 9) => Device::Random,
-        // /dev/tty, and /dev/console, which is the same terminal in a container that has one.
-        (5, 0 | 1) => {
-            let terminal = controlling_terminal(thread).ok_or(Errno::ENXIO)?;
-            return Ok(OpenFile::new(terminal.ops.clone(), flags, Some(Location::Vfs(handle))));
-        }
-        _ => return Err(Errno::ENXIO),
+        _ => return open_terminal(thread, handle, attributes, number, flags),
     };
     let ops = CharDevice::new(device, handle.clone());
     Ok(OpenFile::new(Arc::new(ops), flags, Some(Location::Vfs(handle))))
 }
 
-/// The container's terminal, if its standard files are one and the caller still has one of them.
-fn controlling_terminal(thread: &Thread) -> Option<Arc<OpenFile>> {
-    let files = thread.files();
-    let mut standard = (0..3).filter_map(|n| files.get(FdNumber(n)).ok());
-    standard.find(|file| file.downcast::<HostFile>().is_some_and(HostFile::is_terminal))
+/// /dev/tty, ptmx, and nodes of the container's terminals that are not in its devpts (/dev/console).
+fn open_terminal(
+    thread: &Thread,
+    handle: Arc<NodeHandle>,
+    attributes: &Attributes,
+    number: (u32, u32),
+    flags: u32,
+) -> Result<Arc<OpenFile>, Errno> {
+    let devpts = || thread.kernel.terminals.devpts(&thread.kernel);
+    let ops: Arc<dyn FileOps> = match number {
+        (5, 0) => {
+            let own = thread.process.terminal.lock().clone();
+            Slave::open(thread, &own.ok_or(Errno::ENXIO)?, flags | libc::O_NOCTTY as u32, Some(handle.clone()))?
+        }
+        (5, 2) => Master::open(thread, &devpts(), *attributes)?,
+        (136, number) => Slave::open(thread, &devpts().get(number).ok_or(Errno::EIO)?, flags, None)?,
+        _ => return Err(Errno::ENXIO),
+    };
+    Ok(OpenFile::new(ops, flags, Some(Location::Vfs(handle))))
 }
 
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];

@@ -4,7 +4,7 @@ use bulkhead_ipc::Errno;
 
 use super::{Offset, OpenFile, UserBuffers};
 use crate::{
-    executor::{Readiness, wait_for},
+    executor::{self, Readiness, wait_for},
     signal::SignalInfo,
     task::Task,
 };
@@ -38,8 +38,40 @@ pub async fn read(task: &Task, file: &OpenFile, buffers: &mut UserBuffers<'_>, o
     if !file.readable() {
         return Err(Errno::EBADF);
     }
-    let nowait = buffers.flags & libc::RWF_NOWAIT != 0;
-    retry(task, file, Readiness::IN | Readiness::RDNORM, nowait, || file.ops.read(file, buffers, offset)).await
+    let result = match file.ops.read(file, buffers, offset) {
+        Err(Errno::EAGAIN) if buffers.flags & libc::RWF_NOWAIT == 0 && !file.nonblocking() => {
+            keep_reading(task, file, buffers, offset).await
+        }
+        outcome => outcome,
+    };
+    match result {
+        // What was got before the end, the signal or the error.
+        Err(_) if buffers.done > 0 => Ok(buffers.done),
+        result => result,
+    }
+}
+
+/// Reads a file that had too little to give, with as much patience as it has.
+async fn keep_reading(task: &Task, file: &OpenFile, buffers: &mut UserBuffers<'_>, offset: Offset) -> Result<usize, Errno> {
+    const INTEREST: Readiness = Readiness::IN.union(Readiness::RDNORM);
+    let Some(queue) = file.ops.wait_queue() else { return Err(Errno::EAGAIN) };
+    loop {
+        let before = buffers.done;
+        let deadline = file.ops.patience(before).map(|patience| executor::now().saturating_add(patience));
+        let check = || match file.ops.read(file, buffers, offset) {
+            Err(Errno::EAGAIN) if buffers.done == before => {
+                file.ops.prepare_wait(INTEREST);
+                None
+            }
+            outcome => Some(outcome),
+        };
+        match task.interruptible_until(deadline, wait_for(queue, INTEREST, check)).await? {
+            // Something came, so that patience begins anew.
+            Some(Err(Errno::EAGAIN)) => {}
+            Some(outcome) => return outcome,
+            None => return Ok(buffers.done),
+        }
+    }
 }
 
 /// write(2) and its kin. A file that can block is written until all is done; a signal or an error after some bytes gives a

@@ -64,7 +64,8 @@ pub enum Offset {
 /// What stands behind an open file description. All methods return at once: EAGAIN says "not now", and the generic code
 /// waits on [`FileOps::wait_queue`] unless O_NONBLOCK is set. A method that is not there fails as Linux does for such a file.
 pub trait FileOps: Any + Send + Sync {
-    /// read(2) and its kin.
+    /// read(2) and its kin. One that needs more than there is takes what there is, says EAGAIN, and is called again with the same
+    /// buffers; it returns all that the call has got then.
     fn read(&self, file: &OpenFile, buffers: &mut UserBuffers<'_>, offset: Offset) -> Result<usize, Errno> {
         let _ = (file, buffers, offset);
         Err(Errno::EINVAL)
@@ -96,6 +97,12 @@ pub trait FileOps: Any + Send + Sync {
     }
     /// Woken when `poll` may have changed; `None` for files that are always ready.
     fn wait_queue(&self) -> Option<&Arc<WaitQueue>> {
+        None
+    }
+    /// How long, in nanoseconds, a read that would block and has got `done` bytes so far waits for more before it returns with
+    /// those (a terminal's VTIME); `None` waits for ever.
+    fn patience(&self, done: usize) -> Option<u64> {
+        let _ = done;
         None
     }
     /// Called before a waiter sleeps on the queue: gives files that watch a host fd the chance to arm it.

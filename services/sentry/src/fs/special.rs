@@ -110,7 +110,7 @@ pub struct SpecialPlace {
 }
 
 /// st_dev of a special file system.
-fn device(fs: ForeignFs) -> u64 {
+pub fn device(fs: ForeignFs) -> u64 {
     20 + match fs {
         ForeignFs::Proc => 0,
         ForeignFs::Sysfs => 1,

@@ -1,4 +1,4 @@
-//! File systems that are views of the sentry's own state: proc(5), sysfs, devpts, mqueue and cgroup.
+//! File systems that are views of the sentry's own state: proc(5), sysfs, mqueue and cgroup (and devpts, see [`crate::tty`]).
 //!
 //! A node holds what it needs to make its text when it is read; nothing is cached but within one open file, from one read at
 //! offset 0 to the next. What walks through the nodes, checks permissions and lists directories is [`crate::fs::special`].
@@ -20,9 +20,10 @@ use bulkhead_ipc::vfs::ForeignFs;
 
 pub use facts::HostFacts;
 pub use load::LoadAverage;
+pub(crate) use root::number;
 pub use system::VERSION;
 
-use crate::{fs::special::SpecialNode, kernel::Kernel, task::Thread};
+use crate::{fs::special::SpecialNode, kernel::Kernel, task::Thread, tty::devpts};
 
 /// What /proc remembers, besides what it reads from the rest of the kernel.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub fn root(thread: &Thread, fs: ForeignFs) -> Option<Arc<dyn SpecialNode>> {
     Some(match fs {
         ForeignFs::Proc => Arc::new(root::Root::new(thread.kernel.clone())),
         ForeignFs::Sysfs => sysfs::root(&thread.kernel),
-        ForeignFs::Devpts => node::directory(ForeignFs::Devpts, 0o755),
+        ForeignFs::Devpts => Arc::new(devpts::Root::new(thread.kernel.terminals.devpts(&thread.kernel))),
         ForeignFs::Mqueue => node::directory(ForeignFs::Mqueue, 0o1777),
         ForeignFs::Cgroup => node::directory(ForeignFs::Cgroup, 0o555),
     })

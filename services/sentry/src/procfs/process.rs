@@ -16,6 +16,7 @@ use crate::{
     platform::Protection,
     signal::SignalSet,
     task::{Process, Relations, RunState, Task},
+    tty::ioctl::encode_device,
 };
 
 /// A process and the thread of it that is looked at: its leader, or one of /proc/PID/task.
@@ -115,15 +116,16 @@ impl Subject {
         let clock = Clock::new(&self.process.kernel);
         let (pending, blocked) = self.task.as_ref().map_or((0, 0), |task| (task.signals.pending().0, task.signals.mask().0));
         let (ignored, caught) = self.dispositions();
+        let terminal = self.process.terminal.lock().clone();
         let mut text = format!("{} ({}) {} ", self.number(), self.name(), self.state().letter() as char);
         let fields: [i128; 49] = [
             relations.parent.into(),
             relations.group.into(),
             relations.session.into(),
-            0,         // tty_nr
-            -1,        // tpgid
-            0x40_0000, // flags: PF_RANDOMIZE
-            0,         // faults are the host's business
+            terminal.as_ref().map_or(0, |pty| encode_device(pty).into()), // tty_nr
+            terminal.as_ref().map_or(-1, |pty| pty.foreground().group.into()), // tpgid
+            0x40_0000,                                                    // flags: PF_RANDOMIZE
+            0,                                                            // faults are the host's business
             0,
             0,
             0,

@@ -5,6 +5,7 @@ use crate::{
     Errno,
     kernel::{Kernel, RELEASE, Uts},
     task::{PID_MAX, capability},
+    tty::devpts::MOST,
 };
 
 /// What a value is.
@@ -57,6 +58,9 @@ const VALUES: &[(&str, Value)] = &[
     ("kernel/perf_event_paranoid", Value::Fixed("4")),
     ("kernel/pid_max", Value::Read(|_| PID_MAX.to_string())),
     ("kernel/printk", Value::Fixed("4\t4\t1\t7")),
+    ("kernel/pty/max", Value::Read(|_| MOST.to_string())),
+    ("kernel/pty/nr", Value::Read(|kernel| kernel.terminals.devpts(kernel).count().to_string())),
+    ("kernel/pty/reserve", Value::Fixed("1024")),
     ("kernel/random/boot_id", Value::Read(|kernel| kernel.proc.boot_id.clone())),
     ("kernel/random/entropy_avail", Value::Fixed("256")),
     ("kernel/random/poolsize", Value::Fixed("256")),

@@ -175,7 +175,9 @@ pub fn getpgrp(thread: &mut Thread, _: Arguments) -> SysResult {
 
 /// setsid(2).
 pub fn setsid(thread: &mut Thread, _: Arguments) -> SysResult {
-    thread.kernel.pids.new_session(thread.process.pid).map(|session| session as u64)
+    let session = thread.kernel.pids.new_session(thread.process.pid)?;
+    *thread.process.terminal.lock() = None;
+    Ok(session as u64)
 }
 
 /// getsid(2).

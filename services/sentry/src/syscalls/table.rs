@@ -105,7 +105,7 @@ table! {
     13  rt_sigaction               complete sync  crate::syscalls::signal::rt_sigaction, "";
     14  rt_sigprocmask             complete sync  crate::syscalls::signal::rt_sigprocmask, "";
     15  rt_sigreturn               complete sync  crate::syscalls::signal::rt_sigreturn, "";
-    16  ioctl                      partial  sync  crate::syscalls::fd::ioctl, "generic requests, those of terminals, pipes and regular files' FIONREAD";
+    16  ioctl                      partial  sync  crate::syscalls::fd::ioctl, "generic requests, those of pseudo-terminals, pipes and regular files' FIONREAD";
     17  pread64                    complete async crate::syscalls::io::pread64, "";
     18  pwrite64                   complete async crate::syscalls::io::pwrite64, "";
     19  readv                      complete async crate::syscalls::io::readv, "";

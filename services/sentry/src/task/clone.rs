@@ -237,6 +237,7 @@ fn new_process(thread: &Thread, request: &CloneRequest, pid: i32) -> Arc<Process
     process.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     process.oom_score_adjust.store(parent.oom_score_adjust.load(Ordering::Relaxed), Ordering::Relaxed);
     *process.executable.write() = parent.executable.read().clone();
+    *process.terminal.lock() = parent.terminal.lock().clone();
     let process = Arc::new(process);
     super::cpu_limit::watch(&process);
     process

@@ -57,6 +57,7 @@ pub(super) async fn exit(thread: Thread) {
     process.timers.stop();
     fs::locks::process_ended(&kernel.vfs, process.pid);
     *process.executable.write() = None;
+    crate::tty::job::process_ends(&process);
     let status = process.signals.exit_status().unwrap_or_else(|| process.leader_status.load(Ordering::Relaxed));
     if process.pid == INIT {
         close_container(&kernel, status).await;

@@ -190,6 +190,10 @@ impl PidTable {
     pub fn group(&self, group: i32) -> Vec<Arc<Process>> {
         self.select(|relations| relations.group == group)
     }
+    /// The members of a process group as far as they are in this session.
+    pub fn group_in_session(&self, group: i32, session: i32) -> Vec<Arc<Process>> {
+        self.select(|relations| relations.group == group && relations.session == session)
+    }
     /// The members of a session.
     pub fn session(&self, session: i32) -> Vec<Arc<Process>> {
         self.select(|relations| relations.session == session)

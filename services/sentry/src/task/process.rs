@@ -14,6 +14,7 @@ use crate::{
     kernel::Kernel,
     signal::{GroupState, ProcessSignals},
     time::ProcessTimers,
+    tty::Pty,
 };
 
 /// A thread group.
@@ -44,6 +45,10 @@ pub struct Process {
     pub oom_score_adjust: AtomicI32,
     /// Whether it has called execve since it was forked (setpgid(2) asks).
     pub(super) has_executed: AtomicBool,
+    /// Its controlling terminal.
+    pub terminal: Mutex<Option<Arc<Pty>>>,
+    /// The foreground group of a session's terminal that was hung up, which is told when the session's leader ends; 0 for none.
+    pub earlier_foreground: AtomicI32,
     /// The program, for /proc/self/exe.
     pub executable: RwLock<Option<Arc<OpenFile>>>,
     /// A thread carries out execve and waits for the others to end.
@@ -102,6 +107,8 @@ impl Process {
             oom_score_adjust: AtomicI32::new(0),
             has_executed: AtomicBool::new(false),
             executing: AtomicBool::new(false),
+            terminal: Mutex::default(),
+            earlier_foreground: AtomicI32::new(0),
             leader_status: AtomicI32::new(0),
             executable: RwLock::new(None),
             ended_threads: Mutex::default(),
