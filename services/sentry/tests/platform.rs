@@ -397,7 +397,7 @@ fn extended_state_is_kept_read_and_set(platform: &Arc<Platform>) {
         assert_eq!((registers.rsi, registers.rdx), (registers.rdi, registers.rdi));
         // Into another thread before its first resume, as fork does.
         let mut other = guest.thread();
-        other.set_extended_state(&state).unwrap();
+        other.set_extended_state(state.clone()).unwrap();
         registers = copy;
         assert_eq!(run(&mut other, &mut registers).await, Event::Syscall);
         assert_eq!((registers.rsi, registers.rdx), (copy.rdi, copy.rdi));
@@ -405,7 +405,7 @@ fn extended_state_is_kept_read_and_set(platform: &Arc<Platform>) {
         registers = copy;
         assert_eq!(run(&mut other, &mut registers).await, Event::Syscall);
         assert_eq!((registers.rsi, registers.rdx), (0, 0));
-        assert!(other.set_extended_state(&[0; 100]).is_err());
+        assert!(other.set_extended_state(vec![0; 100]).is_err());
         // A new user of the same host thread gets a clean one.
         drop(other);
         let mut other = guest.thread();
@@ -441,7 +441,7 @@ fn a_thread_in_a_thunk_saves_and_loads_its_extended_state(platform: &Arc<Platfor
             assert_eq!((registers.rsi, registers.rdx), (value, value));
             // XMM15 lies at 400. Setting needs no saving.
             state[400..408].copy_from_slice(&7_u64.to_ne_bytes());
-            context.set_extended_state(&state).unwrap();
+            context.set_extended_state(state.clone()).unwrap();
             assert_eq!(context.extended_state(), state);
             assert_eq!(run(&mut context, &mut registers).await, Event::Syscall);
             assert_eq!((registers.rsi, registers.rdx), (value, 7));
@@ -452,7 +452,7 @@ fn a_thread_in_a_thunk_saves_and_loads_its_extended_state(platform: &Arc<Platfor
             context.save().await;
             assert_eq!(context.extended_state()[..160], fresh[..160]);
             // What was set, but not loaded yet, is not lost when it has to stop fully, which a gs base makes it do.
-            context.set_extended_state(&state).unwrap();
+            context.set_extended_state(state.clone()).unwrap();
             registers.gs_base = DATA;
             assert!(!context.can_take(&registers));
             context.complete().await;
@@ -495,7 +495,7 @@ fn interrupts_race_with_the_loading_of_state_and_none_of_it_is_lost(platform: &A
                         expected = round;
                         state[160..168].copy_from_slice(&round.to_ne_bytes());
                         state[400..408].copy_from_slice(&round.to_ne_bytes());
-                        context.set_extended_state(&state).unwrap();
+                        context.set_extended_state(state.clone()).unwrap();
                     }
                 }
                 other => panic!("{other:?}"),
@@ -523,7 +523,7 @@ fn a_state_that_is_spoilt_before_it_is_loaded_harms_the_guest_alone(platform: &A
         // Whether the other one comes between setting and loading is chance.
         while Instant::now() < deadline {
             match run(&mut context, &mut registers).await {
-                Event::Syscall => context.set_extended_state(&state).unwrap(),
+                Event::Syscall => context.set_extended_state(state.clone()).unwrap(),
                 Event::Fault(fault) => {
                     assert_eq!((fault.signal, fault.trap), (libc::SIGSEGV, 13));
                     break;

@@ -217,9 +217,11 @@ pub(super) fn enter_handler(thread: &mut Thread, info: &SignalInfo, action: &Sig
         },
         info: info.to_raw(),
     };
-    let memory = thread.memory();
-    memory.write(UserAddress(at.extended_state), &extended_state)?;
-    memory.write(UserAddress(at.frame), frame.as_bytes())?;
+    let mut bytes = Vec::with_capacity((at.extended_state - at.frame) as usize + extended_state.len());
+    bytes.extend_from_slice(frame.as_bytes());
+    bytes.resize((at.extended_state - at.frame) as usize, 0);
+    bytes.extend_from_slice(&extended_state);
+    thread.memory().write(UserAddress(at.frame), &bytes)?;
     if stack.autodisarm {
         thread.signals.set_alternate_stack(AlternateStack::default());
     }
@@ -247,7 +249,7 @@ pub(crate) fn leave_handler(thread: &mut Thread) -> Result<(), Errno> {
         thread.context.reset_extended_state();
     } else {
         let state = read_extended_state(thread, UserAddress(m.fpstate))?;
-        thread.context.set_extended_state(&state)?;
+        thread.context.set_extended_state(state)?;
     }
     let old = thread.registers;
     thread.registers = Registers {
@@ -281,16 +283,13 @@ pub(crate) fn leave_handler(thread: &mut Thread) -> Result<(), Errno> {
 }
 
 fn read_extended_state(thread: &Thread, at: UserAddress) -> Result<Vec<u8>, Errno> {
-    let memory = thread.memory();
-    let mut state = vec![0; LEGACY_STATE];
-    memory.read(at, &mut state)?;
+    let mut state = vec![0; thread.kernel.platform.extended_state_size()];
+    let there = thread.memory().read_some(at, &mut state)?;
     let word = |offset: usize| state.get(offset..offset + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
     let (magic, size) = (word(SOFTWARE_BYTES), word(SOFTWARE_BYTES + 4) as usize);
-    if magic == XSTATE_MAGIC && size > LEGACY_STATE && size <= thread.kernel.platform.extended_state_size() {
-        state.resize(size, 0);
-        memory.read(at.offset(LEGACY_STATE as u64), &mut state[LEGACY_STATE..])?;
-    }
-    Ok(state)
+    let extended = magic == XSTATE_MAGIC && size > LEGACY_STATE && size <= state.len();
+    state.truncate(if extended { size } else { LEGACY_STATE });
+    if there < state.len() { Err(Errno::EFAULT) } else { Ok(state) }
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ fn make(thread: &mut Thread, request: &CloneRequest, home: usize) -> Result<(Thr
 
     let memory = if flags.contains(F::VM) { thread.memory() } else { copy_memory(thread, &registers)? };
     let mut context = memory.space().new_context(home)?;
-    context.set_extended_state(&thread.context.extended_state())?;
+    context.set_extended_state(thread.context.extended_state())?;
     let files = if flags.contains(F::FILES) { thread.files() } else { thread.files().fork() };
     let fs = if flags.contains(F::FS) { thread.fs() } else { thread.fs().fork() };
     let completion = flags.contains(F::VFORK).then(Arc::<Completion>::default);

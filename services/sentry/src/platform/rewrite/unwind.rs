@@ -1,13 +1,18 @@
 //! Unwind tables: whether what a signal's handler returns to is known there as a signal frame.
 //!
-//! Only the forms that GNU and LLVM linkers write are understood. Whatever else there is means "not known".
+//! Only the forms that GNU and LLVM linkers write are understood: the sorted table that a program header names, or else the section that
+//! static programs have. Whatever else there is means "not known".
 
 use object::{
     LittleEndian,
-    elf::{FileHeader64, PT_GNU_EH_FRAME, PT_LOAD, ProgramHeader64},
-    pod,
+    elf::{FileHeader64, PT_GNU_EH_FRAME, PT_LOAD, ProgramHeader64, SectionHeader64},
+    pod::{self, Pod},
 };
 
+/// Sections that are read at most, and bytes of one.
+const MOST_SECTIONS: usize = 256;
+const MOST_BYTES: u64 = 1 << 20;
+const SECTION: &[u8] = b".eh_frame\0";
 /// Program headers that are read at most.
 const MOST_HEADERS: usize = 64;
 /// Offsets from the place of the number, signed, 4 bytes.
@@ -25,47 +30,82 @@ pub fn is_signal_frame(read: impl Fn(u64, &mut [u8]) -> usize, offset: u64) -> b
 
 struct File<'a> {
     read: &'a dyn Fn(u64, &mut [u8]) -> usize,
+    header: FileHeader64<LittleEndian>,
     /// Offset in the file, address, size.
     segments: Vec<(u64, u64, u64)>,
-    table: u64,
+    table: Option<u64>,
 }
 
 impl<'a> File<'a> {
     fn open(read: &'a dyn Fn(u64, &mut [u8]) -> usize) -> Option<File<'a>> {
         let mut bytes = [0; size_of::<FileHeader64<LittleEndian>>()];
         fill(read, 0, &mut bytes)?;
-        let (header, _) = pod::from_bytes::<FileHeader64<LittleEndian>>(&bytes).ok()?;
+        let header = *pod::from_bytes::<FileHeader64<LittleEndian>>(&bytes).ok()?.0;
         let count = usize::from(header.e_phnum.get(LittleEndian)).min(MOST_HEADERS);
-        let mut bytes = vec![0; count * size_of::<ProgramHeader64<LittleEndian>>()];
-        fill(read, header.e_phoff.get(LittleEndian), &mut bytes)?;
-        let (headers, _) = pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&bytes, count).ok()?;
+        let headers: Vec<ProgramHeader64<LittleEndian>> = array(read, header.e_phoff.get(LittleEndian), count)?;
         let place = |header: &ProgramHeader64<LittleEndian>| {
             (header.p_offset.get(LittleEndian), header.p_vaddr.get(LittleEndian), header.p_filesz.get(LittleEndian))
         };
         let of_type = |wanted| headers.iter().filter(move |header| header.p_type.get(LittleEndian) == wanted).map(place);
-        let (_, table, _) = of_type(PT_GNU_EH_FRAME).next()?;
-        Some(File { read, segments: of_type(PT_LOAD).collect(), table })
+        let table = of_type(PT_GNU_EH_FRAME).next().map(|(_, address, _)| address);
+        Some(File { read, header, segments: of_type(PT_LOAD).collect(), table })
     }
 
     fn find(&self, offset: u64) -> Option<bool> {
         let (start, base, _) = self.segments.iter().find(|(start, _, size)| offset.wrapping_sub(*start) < *size)?;
         let address = base.wrapping_add(offset - start);
-        if self.bytes::<4>(self.table)? != TABLE {
+        match self.table {
+            Some(table) => self.find_in_table(table, address),
+            None => self.find_in_section(address),
+        }
+    }
+
+    fn find_in_table(&self, table: u64, address: u64) -> Option<bool> {
+        if self.bytes::<4>(table)? != TABLE {
             return None;
         }
-        let count = u64::from(u32::from_le_bytes(self.bytes(self.table.wrapping_add(8))?));
+        let count = u64::from(u32::from_le_bytes(self.bytes(table.wrapping_add(8))?));
         // The last entry that begins at the address or before.
-        let entry = |index: u64| self.table.wrapping_add(TABLE_HEADER + index * TABLE_ENTRY);
+        let entry = |index: u64| table.wrapping_add(TABLE_HEADER + index * TABLE_ENTRY);
         let (mut low, mut high) = (0, count);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.table.wrapping_add_signed(self.number(entry(middle))?) <= address {
+            match table.wrapping_add_signed(self.number(entry(middle))?) <= address {
                 true => low = middle + 1,
                 false => high = middle,
             }
         }
-        let description = self.table.wrapping_add_signed(self.number(entry(low.checked_sub(1)?).wrapping_add(4))?);
+        let description = table.wrapping_add_signed(self.number(entry(low.checked_sub(1)?).wrapping_add(4))?);
         self.describes(description, address)
+    }
+
+    /// Goes through all descriptions.
+    fn find_in_section(&self, address: u64) -> Option<bool> {
+        let count = usize::from(self.header.e_shnum.get(LittleEndian)).min(MOST_SECTIONS);
+        let sections: Vec<SectionHeader64<LittleEndian>> = array(self.read, self.header.e_shoff.get(LittleEndian), count)?;
+        let names = sections.get(usize::from(self.header.e_shstrndx.get(LittleEndian)))?.sh_offset.get(LittleEndian);
+        let section = sections.iter().find(|section| {
+            let mut name = [0; SECTION.len()];
+            let at = names.wrapping_add(section.sh_name.get(LittleEndian).into());
+            fill(self.read, at, &mut name).is_some() && name == SECTION
+        })?;
+        let (start, size) = (section.sh_addr.get(LittleEndian), section.sh_size.get(LittleEndian));
+        let mut bytes = vec![0; usize::try_from(size).ok().filter(|_| size <= MOST_BYTES)?];
+        fill(self.read, section.sh_offset.get(LittleEndian), &mut bytes)?;
+        let number = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        let mut at = 0;
+        while let (Some(length @ 1..=0xffff_fff0), Some(common)) = (number(at), number(at + 4)) {
+            // Only a description says where what is common to several is; of those, one in some thousands covers the address.
+            let start_place = start.wrapping_add(at as u64 + 8);
+            let covers = number(at + 8).zip(number(at + 12)).is_some_and(|(first, size)| {
+                address.wrapping_sub(start_place.wrapping_add_signed(i64::from(first as i32))) < u64::from(size)
+            });
+            if common != 0 && covers {
+                return self.describes(start.wrapping_add(at as u64), address);
+            }
+            at = at.checked_add(4)?.checked_add(length as usize)?;
+        }
+        None
     }
 
     /// Whether a frame description covers the address, and is one of a signal frame.
@@ -96,6 +136,13 @@ impl<'a> File<'a> {
     }
 }
 
+/// So many structures from an offset on.
+fn array<T: Pod>(read: &dyn Fn(u64, &mut [u8]) -> usize, offset: u64, count: usize) -> Option<Vec<T>> {
+    let mut bytes = vec![0; count * size_of::<T>()];
+    fill(read, offset, &mut bytes)?;
+    Some(pod::slice_from_all_bytes::<T>(&bytes).ok()?.to_vec())
+}
+
 fn fill(read: &dyn Fn(u64, &mut [u8]) -> usize, offset: u64, into: &mut [u8]) -> Option<()> {
     (read(offset, into) == into.len()).then_some(())
 }
@@ -106,22 +153,41 @@ mod tests {
 
     use super::*;
 
-    /// The C library that this program runs with, and where in it handlers return to.
-    fn restorer() -> Option<(std::fs::File, u64)> {
-        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-        let path = maps.lines().find_map(|line| line.split_whitespace().nth(5).filter(|path| path.contains("/libc.so")))?;
-        let bytes = std::fs::read(path).ok()?;
+    /// Where in a C library, or a program that has it in itself, handlers return to.
+    fn restorer(path: &str) -> (std::fs::File, u64) {
+        let bytes = std::fs::read(path).unwrap();
         let code = [0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05];
-        let at = bytes.windows(code.len()).position(|window| window == code)?;
-        Some((std::fs::File::open(path).ok()?, at as u64))
+        let at = bytes.windows(code.len()).position(|window| window == code).unwrap();
+        (std::fs::File::open(path).unwrap(), at as u64)
+    }
+
+    fn only_the_restorer_is_a_signal_frame(path: &str) {
+        let (file, at) = restorer(path);
+        let read = |offset: u64, into: &mut [u8]| file.read_at(into, offset).unwrap_or(0);
+        assert!(is_signal_frame(read, at) && is_signal_frame(read, at + 7), "{path}");
+        assert!(!is_signal_frame(read, at + 0x400) && !is_signal_frame(read, at - 0x400), "{path}");
     }
 
     #[test]
     fn the_c_librarys_restorer_is_known_as_a_signal_frame_and_its_other_code_is_not() {
-        let (file, at) = restorer().unwrap();
-        let read = |offset: u64, into: &mut [u8]| file.read_at(into, offset).unwrap_or(0);
-        assert!(is_signal_frame(read, at) && is_signal_frame(read, at + 7));
-        assert!(!is_signal_frame(read, at + 0x400) && !is_signal_frame(read, at - 0x400));
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let path = maps.lines().find_map(|line| line.split_whitespace().nth(5).filter(|path| path.contains("/libc.so")));
+        only_the_restorer_is_a_signal_frame(path.unwrap());
+    }
+
+    #[test]
+    fn a_static_program_has_no_sorted_table_and_its_restorer_is_found_all_the_same() {
+        let path = std::env::temp_dir().join(format!("bulkhead-unwind-{}", std::process::id()));
+        let mut compiler = std::process::Command::new("cc")
+            .args(["-static", "-x", "c", "-", "-o"])
+            .arg(&path)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut compiler.stdin.take().unwrap(), b"#include <signal.h>\nint main() { return raise(0) + !sigaction; }").unwrap();
+        assert!(compiler.wait().unwrap().success());
+        only_the_restorer_is_a_signal_frame(path.to_str().unwrap());
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -328,8 +328,8 @@ impl Context {
     }
 
     /// Sets it; the bytes come from the guest and are checked (EINVAL leaves the state as it was).
-    pub fn set_extended_state(&mut self, state: &[u8]) -> Result<(), Errno> {
-        let state = self.shared().form.checked(state)?;
+    pub fn set_extended_state(&mut self, mut state: Vec<u8>) -> Result<(), Errno> {
+        self.shared().form.check(&mut state)?;
         self.initial = false;
         match &mut self.starting {
             Some(starting) => starting.state = state,

@@ -148,30 +148,32 @@ impl ExtendedState {
         state[self.size..].copy_from_slice(&MAGIC2.to_ne_bytes());
     }
 
-    /// A state given by the guest, with everything in it valid: XRSTOR must not fault on it. A bare FXSAVE area (512 bytes) is
+    /// Makes a state given by the guest one in which everything is valid: XRSTOR must not fault on it. A bare FXSAVE area (512 bytes) is
     /// taken too, as the kernel does.
-    pub fn checked(&self, given: &[u8]) -> Result<Vec<u8>, Errno> {
-        if given.len() < 512 {
+    pub fn check(&self, state: &mut Vec<u8>) -> Result<(), Errno> {
+        if state.len() < 512 {
             return Err(Errno::EINVAL);
         }
-        let mut state = vec![0; self.bytes()];
-        let word = |offset: usize| u32::from_ne_bytes([given[offset], given[offset + 1], given[offset + 2], given[offset + 3]]);
-        let extended = word(SOFTWARE) == MAGIC1 && word(SOFTWARE + 16) as usize == self.size && given.len() >= self.size;
-        let length = if extended { self.size } else { 512 };
-        state[..length].copy_from_slice(&given[..length]);
+        let word = |offset: usize| u32::from_ne_bytes([state[offset], state[offset + 1], state[offset + 2], state[offset + 3]]);
+        let extended = word(SOFTWARE) == MAGIC1 && word(SOFTWARE + 16) as usize == self.size && state.len() >= self.size;
         if word(MXCSR) & !self.mxcsr_mask != 0 {
             return Err(Errno::EINVAL);
         }
-        let mut present = [0; 8];
-        present.copy_from_slice(&state[HEADER..HEADER + 8]);
-        let present = if extended { u64::from_ne_bytes(present) } else { 3 };
-        // Only what this host has; the compacted form and reserved bits are refused by XRSTOR.
-        if present & !self.features != 0 || state[HEADER + 8..HEADER + 64].iter().any(|byte| *byte != 0) {
-            return Err(Errno::EINVAL);
+        if extended {
+            let mut present = [0; 8];
+            present.copy_from_slice(&state[HEADER..HEADER + 8]);
+            // Only what this host has; the compacted form and reserved bits are refused by XRSTOR.
+            if u64::from_ne_bytes(present) & !self.features != 0 || state[HEADER + 8..HEADER + 64].iter().any(|byte| *byte != 0) {
+                return Err(Errno::EINVAL);
+            }
+        } else {
+            state.truncate(HEADER);
+            state.resize(HEADER + 64, 0);
+            state[HEADER..HEADER + 8].copy_from_slice(&3_u64.to_ne_bytes());
         }
-        state[HEADER..HEADER + 8].copy_from_slice(&present.to_ne_bytes());
-        self.stamp(&mut state);
-        Ok(state)
+        state.resize(self.bytes(), 0);
+        self.stamp(state);
+        Ok(())
     }
 
     /// Offset of the state in a slot: where the host puts it on the alternate stack.
@@ -314,9 +316,9 @@ impl Frame<'_> {
     /// The extended state at a place in the slot.
     pub fn extended_state(&self, place: StatePlace) -> Vec<u8> {
         let words = self.state_words(place);
-        let mut state: Vec<u8> = Vec::with_capacity(words.len() * 8);
-        for word in words {
-            state.extend_from_slice(&word.load(Relaxed).to_ne_bytes());
+        let mut state = vec![0; words.len() * 8];
+        for (bytes, word) in state.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
         }
         state.truncate(self.form.bytes());
         // What the guest scribbled into the parts that are ours does not leave the slot.
@@ -325,13 +327,18 @@ impl Frame<'_> {
         state
     }
 
-    /// `state` comes from [`ExtendedState::checked`], [`ExtendedState::initial`] or [`Frame::extended_state`].
+    /// `state` comes from [`ExtendedState::check`], [`ExtendedState::initial`] or [`Frame::extended_state`].
     pub fn set_extended_state(&self, place: StatePlace, state: &[u8]) {
-        // Whole words: behind the state are padding and the frame's software, or nothing.
-        for (word, bytes) in self.state_words(place).iter().zip(state.chunks(8)) {
-            let mut value = [0; 8];
-            value[..bytes.len()].copy_from_slice(bytes);
-            word.store(u64::from_ne_bytes(value), Relaxed);
+        let words = self.state_words(place);
+        let whole = state.chunks_exact(8);
+        // Behind the state are padding and the frame's software, or nothing.
+        if let (Some(word), [a, b, c, d]) = (words.get(whole.len()), whole.remainder()) {
+            word.store(u64::from(u32::from_ne_bytes([*a, *b, *c, *d])), Relaxed);
+        }
+        for (word, bytes) in words.iter().zip(whole) {
+            if let Ok(bytes) = bytes.try_into() {
+                word.store(u64::from_ne_bytes(bytes), Relaxed);
+            }
         }
     }
 
@@ -372,13 +379,19 @@ mod tests {
     fn a_state_that_xrstor_would_refuse_is_refused_here() -> Result<(), PlatformError> {
         let form = ExtendedState::probe()?;
         let good = form.initial();
-        assert_eq!(form.checked(&good), Ok(good.clone()));
+        let checked = |state: &[u8]| {
+            let mut state = state.to_vec();
+            form.check(&mut state).map(|()| state)
+        };
+        assert_eq!(checked(&good), Ok(good.clone()));
         for (offset, value) in [(27, 0xff), (HEADER + 7, 0x80), (HEADER + 8, 1), (HEADER + 20, 1)] {
             let mut bad = good.clone();
             bad[offset] = value;
-            assert_eq!(form.checked(&bad), Err(Errno::EINVAL), "byte {offset}");
+            assert_eq!(checked(&bad), Err(Errno::EINVAL), "byte {offset}");
         }
-        assert_eq!(form.checked(&good[..100]), Err(Errno::EINVAL));
+        assert_eq!(checked(&good[..100]), Err(Errno::EINVAL));
+        // As FXSAVE leaves it.
+        assert_eq!(checked(&good[..512]), Ok(good));
         Ok(())
     }
 }
