@@ -41,10 +41,15 @@ pub struct Guest {
 impl Guest {
     /// A C program of `integration/guests` in the busybox tree.
     pub fn start(source: &str, arguments: &[&str]) -> Guest {
+        Guest::built(arguments, |rootfs| compile(source, &rootfs.join("guest")))
+    }
+
+    /// A program in the busybox tree that `build` puts there, as `guest`.
+    pub fn built(arguments: &[&str], build: impl FnOnce(&Path)) -> Guest {
         let mut all = vec!["/guest"];
         all.extend(arguments);
         let bundle = Bundle::new(&tree("busybox"), &all);
-        compile(source, &bundle.rootfs().join("guest"));
+        build(&bundle.rootfs());
         let (runtime, id) = (Runtime::bulkhead(), unique("hostile"));
         let mut command = runtime.command(&["run", "--bundle"]);
         command.arg(bundle.path()).arg(&id);
