@@ -26,6 +26,7 @@ struct SentrySetup {
   readonlyPaths @6 :List(Data);
   sysctls @7 :List(Sysctl);
   devptsOptions @8 :Text;
+  keepCallSites @9 :Bool;
 }
 
 struct Sysctl {

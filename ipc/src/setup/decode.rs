@@ -133,6 +133,7 @@ fn sentry(from: schema::sentry_setup::Reader<'_>) -> Result<SentrySetup, DecodeE
             Ok((string(from.get_name()?, NAME_LIMIT, "sysctl")?, string(from.get_value()?, NAME_LIMIT, "sysctl")?))
         })?,
         devpts_options: string(from.get_devpts_options()?, NAME_LIMIT, "devpts options")?,
+        keep_call_sites: from.get_keep_call_sites(),
     })
 }
 

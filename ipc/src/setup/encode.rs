@@ -97,6 +97,7 @@ fn sentry(from: &SentrySetup, mut to: schema::sentry_setup::Builder<'_>) {
     bytes(&from.masked_paths, to.reborrow().init_masked_paths(list_length(from.masked_paths.len())));
     bytes(&from.readonly_paths, to.reborrow().init_readonly_paths(list_length(from.readonly_paths.len())));
     to.set_devpts_options(from.devpts_options.as_str());
+    to.set_keep_call_sites(from.keep_call_sites);
     let mut list = to.init_sysctls(list_length(from.sysctls.len()));
     for (n, (name, value)) in (0..).zip(&from.sysctls) {
         let mut to = list.reborrow().get(n);

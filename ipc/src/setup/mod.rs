@@ -78,6 +78,8 @@ pub struct SentrySetup {
     pub sysctls: Vec<(String, String)>,
     /// Options of the mount of devpts, comma-separated (gid=, mode=, ptmxmode=, max=).
     pub devpts_options: String,
+    /// Programs' call sites are not rewritten, so that each call traps.
+    pub keep_call_sites: bool,
 }
 
 /// A mount of the container.

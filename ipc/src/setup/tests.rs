@@ -38,6 +38,7 @@ fn roles() -> [Role; 4] {
             readonly_paths: vec![b"/proc/sys".to_vec(), b"/sys".to_vec()],
             sysctls: vec![("net.x".into(), "1".into())],
             devpts_options: "gid=5".into(),
+            keep_call_sites: true,
         }),
         Role::Vfs(VfsSetup {
             cpus: vec![1],

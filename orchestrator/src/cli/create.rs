@@ -36,6 +36,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
 pub fn load(context: &Context, flags: &CreateFlags, custody: Custody) -> Result<(Plan, Vec<OwnedFd>)> {
     let config = Config::load(&flags.bundle, &context.log)?;
     let mut plan = Plan::of(&config, &context.log)?;
+    plan.rewriting &= context.rewriting;
     let Inherited { fds, environment } = inherited_fds(flags.preserve_fds)?;
     environment.into_iter().for_each(|entry| set_variable(&mut plan.program.environment, entry));
     let detached = custody == Custody::Detached;

@@ -37,6 +37,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
         None => env::current_dir().map_err(Error::host("tell the working directory"))?,
     };
     let mut plan = Plan::of(&config(&directory)?, &context.log)?;
+    plan.rewriting &= context.rewriting;
     // Not by way of the configuration, which holds only valid UTF-8.
     plan.program = program(&arguments.command, &directory);
     attached(context, &ContainerId::generate(), &plan, &[], Custody::Attached, None)

@@ -50,6 +50,9 @@ struct Command {
     /// Understand cgroupsPath in systemd's form (which is understood anyway)
     #[arg(long)]
     systemd_cgroup: bool,
+    /// Whether programs' call sites are rewritten so that calls need no signal
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    rewriting: bool,
     /// For compatibility with runc
     #[arg(long, value_name = "VALUE", hide = true)]
     rootless: Option<String>,
@@ -117,6 +120,8 @@ struct CreateFlags {
 struct Context {
     store: Store,
     log: Log,
+    /// `--rewriting`.
+    rewriting: bool,
 }
 
 /// Runs the command that the arguments name and returns the exit status.
@@ -142,7 +147,7 @@ pub fn main() -> i32 {
         return 0;
     };
     let done = Store::new(&command.root).and_then(|store| {
-        let context = Context { store, log };
+        let context = Context { store, log, rewriting: command.rewriting };
         act(&context, action).inspect_err(|error| context.log.error(&error.to_string()))
     });
     done.unwrap_or_else(|error| error.exit_status())
@@ -194,7 +199,13 @@ mod tests {
         let line = "bulkhead --root /r --log /l --log-format json --systemd-cgroup create --bundle /b --pid-file /p \
                     --console-socket /s --no-pivot --no-new-keyring --preserve-fds 0 c1";
         assert!(Command::try_parse_from(line.split_whitespace()).is_ok());
-        for line in ["bulkhead kill --all c1 9", "bulkhead delete --force c1", "bulkhead do -- ls -l", "bulkhead do ls -l"] {
+        for line in [
+            "bulkhead --rewriting=false do true",
+            "bulkhead kill --all c1 9",
+            "bulkhead delete --force c1",
+            "bulkhead do -- ls -l",
+            "bulkhead do ls -l",
+        ] {
             assert!(Command::try_parse_from(line.split_whitespace()).is_ok(), "{line}");
         }
     }

@@ -17,6 +17,9 @@ use crate::{
     log::Log,
 };
 
+/// The annotation that decides whether call sites are rewritten.
+const REWRITING: &str = "dev.bulkhead.rewriting";
+
 /// See the module.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Plan {
@@ -50,6 +53,8 @@ pub struct Plan {
     pub cgroups_path: Option<PathBuf>,
     /// Programs to run at stages of the container's life.
     pub hooks: Hooks,
+    /// Whether programs' call sites are rewritten.
+    pub rewriting: bool,
     /// For `state`.
     pub annotations: BTreeMap<String, String>,
 }
@@ -72,6 +77,14 @@ fn convert(config: &Config, log: &Log) -> std::result::Result<Plan, Complaint> {
     let paths = |list: Option<&Vec<String>>| list.into_iter().flatten().map(|path| path.clone().into_bytes()).collect();
     let mut sysctls: Vec<_> = linux.and_then(|l| l.sysctl().clone()).unwrap_or_default().into_iter().collect();
     sysctls.sort();
+    let annotations: BTreeMap<String, String> = spec.annotations().clone().unwrap_or_default().into_iter().collect();
+    let rewriting = match annotations.get(REWRITING).map(String::as_str) {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(other) => {
+            return Err(Complaint::new(format!("annotations.{REWRITING}"), format!("neither true nor false, but {other:?}")));
+        }
+    };
     Ok(Plan {
         bundle: config.bundle.clone(),
         rootfs,
@@ -88,7 +101,8 @@ fn convert(config: &Config, log: &Log) -> std::result::Result<Plan, Complaint> {
         resources: Resources::of(spec),
         cgroups_path: linux.and_then(|l| l.cgroups_path().clone()),
         hooks: spec.hooks().clone().unwrap_or_default(),
-        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        rewriting,
+        annotations,
     })
 }
 
@@ -116,6 +130,13 @@ mod tests {
         assert_eq!(plan.mounts[0].flags & libc::ST_RDONLY as u32, libc::ST_RDONLY as u32);
         assert_eq!(plan.mounts.len(), 8);
         assert_eq!((plan.roots.len(), plan.nodes.len()), (1, 12));
+    }
+
+    #[test]
+    fn an_annotation_leaves_call_sites_alone() {
+        let with = |value: &str| plan(|spec| spec["annotations"] = json!({ REWRITING: value })).map(|plan| plan.rewriting);
+        assert_eq!((with("false"), with("true"), plan(|_| ()).map(|plan| plan.rewriting)), (Ok(false), Ok(true), Ok(true)));
+        assert_eq!(with("no"), Err("annotations.dev.bulkhead.rewriting: neither true nor false, but \"no\"".into()));
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl Wiring {
                 readonly_paths: plan.readonly_paths.clone(),
                 sysctls: plan.sysctls.clone(),
                 devpts_options: devpts_options(plan),
+                keep_call_sites: !plan.rewriting,
             }),
             Kind::Vfs => Role::Vfs(VfsSetup { cpus, mounts: plan.mounts.clone(), nodes: plan.nodes.clone() }),
             Kind::Gofer => Role::Gofer(GoferSetup {

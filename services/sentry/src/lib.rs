@@ -8,6 +8,7 @@
 //! held across an `.await`.
 
 pub mod abi;
+pub mod debug;
 mod executions;
 pub mod executor;
 pub mod fs;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bulkhead_ipc::{
     confine::Restrictions,
-    debug::Plane,
     service::{Control, Fds, Result, Service},
     setup::{Order, Report, SentrySetup},
 };
 use parking_lot::RwLock;
 
 use crate::{
+    debug::Debugger,
     executions::Executions,
     executor::{self, Executor},
     fs::{OpenFile, host::HostFile, vfs::VfsClient},
@@ -38,11 +38,13 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
     // These need what the lock-down takes: the host's /proc, and stubs that the one thread that there is now makes.
     let proc = ProcState::new(executor::now());
     let platform = Platform::start(&setup.cpus)?;
+    platform.set_rewriting(!setup.keep_call_sites);
     let prepared = service.prepare(&Restrictions { open_files: OPEN_FILES, signals: true, ..Default::default() })?;
     let memory = MemoryFile::new(setup.memory_limit)?;
     // Starts the workers, which pin themselves.
     Executor::spawn(0, std::future::ready(()));
-    let control = prepared.seal(POLICY, Plane::new())?;
+    let debugger = Debugger::default();
+    let control = prepared.seal(POLICY, debugger.plane())?;
 
     let reporter = control.clone();
     let kernel = Arc::new(Kernel {
@@ -59,6 +61,7 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
         on_exit: Box::new(move |status| tell(&reporter, &Report::Exited(status))),
         boot: executor::now(),
     });
+    debugger.attach(&kernel);
     obey(&kernel, &control, files)
 }
 

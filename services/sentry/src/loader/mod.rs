@@ -48,6 +48,8 @@ const LONGEST_STRING: usize = 128 << 10;
 const SPACE: (u64, u64) = (128 << 10, 6 << 20);
 /// TASK_COMM_LEN without the NUL.
 const LONGEST_NAME: usize = 15;
+/// A program that is run with this in its environment, and what it forks, has no call site rewritten.
+const KEEPS_CALL_SITES: &[u8] = b"BULKHEAD_REWRITING=false";
 /// personality(2): no address space randomisation.
 const ADDR_NO_RANDOMIZE: u64 = 0x0004_0000;
 
@@ -78,6 +80,9 @@ pub fn load(
     let stack_limit = thread.limit(libc::RLIMIT_STACK).0;
     let randomise = thread.personality.load(std::sync::atomic::Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0;
     memory.set_stack_limit(stack_limit);
+    if environment.iter().any(|entry| entry == KEEPS_CALL_SITES) {
+        memory.set_rewriting(false);
+    }
     memory.gather();
     let strings = stack::Strings { path, arguments: &arguments, environment: &environment };
     let places = image::Places::choose(memory.guest_end(), thread.kernel.platform.vdso(), stack_limit, randomise);

@@ -66,6 +66,15 @@ impl AddressSpace {
         self.rewriting.store(on, Relaxed);
     }
 
+    /// Whether sites that trap often are rewritten.
+    pub fn is_rewriting(&self) -> bool {
+        self.thunks().is_some()
+    }
+
+    fn thunks(&self) -> Option<Thunks> {
+        self.host.thunks().filter(|_| self.rewriting.load(Relaxed))
+    }
+
     /// How often call sites called.
     pub fn call_sites(&self) -> Vec<CallSite> {
         let state = self.state.lock();
@@ -102,8 +111,7 @@ impl AddressSpace {
         *count = count.saturating_add(1);
         if *count == OFTEN
             && registers.gs_base == 0
-            && self.rewriting.load(Relaxed)
-            && let Some(thunks) = self.host.thunks()
+            && let Some(thunks) = self.thunks()
         {
             let done = self.rewrite(state, registers, &thunks);
             tracing::trace!(site = registers.rip, number = registers.rax, done = done.is_some(), "call site that traps often");

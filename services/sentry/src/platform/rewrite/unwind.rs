@@ -184,7 +184,11 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        std::io::Write::write_all(&mut compiler.stdin.take().unwrap(), b"#include <signal.h>\nint main() { return raise(0) + !sigaction; }").unwrap();
+        std::io::Write::write_all(
+            &mut compiler.stdin.take().unwrap(),
+            b"#include <signal.h>\nint main() { return raise(0) + !sigaction; }",
+        )
+        .unwrap();
         assert!(compiler.wait().unwrap().success());
         only_the_restorer_is_a_signal_frame(path.to_str().unwrap());
         std::fs::remove_file(path).unwrap();
