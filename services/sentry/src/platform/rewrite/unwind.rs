@@ -83,7 +83,7 @@ impl<'a> File<'a> {
     fn find_in_section(&self, address: u64) -> Option<bool> {
         let count = usize::from(self.header.e_shnum.get(LittleEndian)).min(MOST_SECTIONS);
         let sections: Vec<SectionHeader64<LittleEndian>> = array(self.read, self.header.e_shoff.get(LittleEndian), count)?;
-        let names = sections.get(usize::from(self.header.e_shstrndx.get(LittleEndian)))?.sh_offset.get(LittleEndian);
+        let names = sections.get(usize::from(self.header.e_shstrndx.get(LittleEndian).0))?.sh_offset.get(LittleEndian);
         let section = sections.iter().find(|section| {
             let mut name = [0; SECTION.len()];
             let at = names.wrapping_add(section.sh_name.get(LittleEndian).into());
