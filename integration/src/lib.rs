@@ -6,6 +6,7 @@
 
 pub mod bundle;
 pub mod conversation;
+pub mod docker;
 pub mod guest;
 pub mod leftovers;
 pub mod processes;

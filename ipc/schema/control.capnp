@@ -27,6 +27,50 @@ struct SentrySetup {
   sysctls @7 :List(Sysctl);
   devptsOptions @8 :Text;
   keepCallSites @9 :Bool;
+  taskLimit @10 :UInt64;     # 0: none
+  profile :union {
+    none @11 :Void;
+    given @12 :Profile;
+  }
+}
+
+struct Profile {
+  # OCI linux.seccomp, for the guest's calls.
+  defaultAction @0 :FilterAction;
+  rules @1 :List(FilterRule);
+}
+
+struct FilterAction {
+  union {
+    allow @0 :Void;
+    errno @1 :UInt16;
+    killThread @2 :Void;
+    killProcess @3 :Void;
+    trap @4 :UInt16;
+  }
+}
+
+struct FilterRule {
+  names @0 :List(Text);
+  action @1 :FilterAction;
+  conditions @2 :List(Condition);
+}
+
+struct Condition {
+  argument @0 :UInt8;
+  comparison @1 :Comparison;
+  value @2 :UInt64;
+  mask @3 :UInt64;
+}
+
+enum Comparison {
+  notEqual @0;
+  less @1;
+  lessOrEqual @2;
+  equal @3;
+  greaterOrEqual @4;
+  greater @5;
+  maskedEqual @6;
 }
 
 struct Sysctl {
@@ -49,6 +93,7 @@ struct Program {
   limits @9 :List(ResourceLimit);
   noNewPrivileges @10 :Bool;
   oomScoreAdjust @11 :Int32;
+  personality @12 :UInt32;
 }
 
 struct CapabilitySets {
@@ -128,6 +173,7 @@ struct Order {
     signal @1 :SignalOrder;
     execute @2 :ExecuteOrder;
     signalExecution @3 :SignalExecutionOrder;
+    limitTasks @4 :UInt64;  # 0: no limit
   }
 }
 
@@ -173,6 +219,7 @@ struct Request {
     signal @1 :SignalOrder;
     execute @2 :Execution;
     forward @3 :Int32;    # a signal to the program that this connection had executed
+    limitTasks @4 :UInt64;
   }
 }
 

@@ -26,6 +26,8 @@ pub enum Request {
     Execute(Execution),
     /// Send a signal to the program that this connection had executed. Not answered.
     Forward(i32),
+    /// Let the container have so many threads at most.
+    LimitTasks(Option<u64>),
 }
 
 /// An answer.
@@ -53,6 +55,7 @@ impl Request {
                 Request::Signal { signal, all } => encode::signal(*signal, *all, to.init_signal()),
                 Request::Execute(execution) => encode::execution(execution, to.init_execute()),
                 Request::Forward(signal) => to.set_forward(*signal),
+                Request::LimitTasks(limit) => to.set_limit_tasks(limit.unwrap_or(0)),
             }
         });
     }
@@ -72,6 +75,7 @@ impl Request {
                     Request::Signal { signal, all: order.get_all() }
                 }
                 Which::Execute(execution) => Request::Execute(decode::execution(execution?)?),
+                Which::LimitTasks(limit) => Request::LimitTasks(decode::task_limit(limit)),
                 Which::Forward(signal) => Request::Forward(decode::signal_number(signal)?),
             })
         })
@@ -122,6 +126,8 @@ mod tests {
             Request::Signal { signal: 9, all: true },
             Request::Execute(Execution { program }),
             Request::Forward(15),
+            Request::LimitTasks(Some(9)),
+            Request::LimitTasks(None),
         ] {
             let mut message = Vec::new();
             request.encode(&mut message);

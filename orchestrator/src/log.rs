@@ -24,6 +24,8 @@ pub enum LogFormat {
 pub enum Level {
     /// Shown with `--debug`.
     Debug,
+    /// Of interest to who reads the log: not shown on stderr.
+    Information,
     /// Something was left out; the command goes on.
     Warning,
     /// The command failed.
@@ -34,6 +36,7 @@ impl Level {
     fn name(self) -> &'static str {
         match self {
             Level::Debug => "debug",
+            Level::Information => "info",
             Level::Warning => "warning",
             Level::Error => "error",
         }
@@ -80,6 +83,11 @@ impl Log {
         self.record(Level::Warning, message);
     }
 
+    /// For the log file.
+    pub fn information(&self, message: &str) {
+        self.record(Level::Information, message);
+    }
+
     /// For `--debug`.
     pub fn debug(&self, message: &str) {
         self.record(Level::Debug, message);
@@ -96,6 +104,7 @@ impl Log {
         }
         let line = match level {
             Level::Error => format!("bulkhead: {message}\n"),
+            Level::Information => return,
             _ if self.file.is_some() => return,
             _ => format!("bulkhead: {}: {message}\n", level.name()),
         };

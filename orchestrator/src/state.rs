@@ -13,6 +13,7 @@ use oci_spec::runtime::Hooks;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cgroup::Places,
     error::{Error, Result, describe},
     id::ContainerId,
     oci::SPEC_VERSION,
@@ -26,6 +27,8 @@ pub enum Status {
     Created,
     /// The program runs.
     Running,
+    /// All of its processes are stopped. Never recorded: its control group says so.
+    Paused,
     /// It has ended, or the supervisor was killed.
     Stopped,
 }
@@ -62,10 +65,12 @@ pub struct State {
 impl State {
     /// The status now: a container whose supervisor is gone is stopped, whatever was recorded.
     pub fn status(&self) -> Status {
-        if self.status != Status::Stopped && process_started(self.pid) == Some(self.pid_started) {
-            self.status
-        } else {
+        if self.status == Status::Stopped || process_started(self.pid) != Some(self.pid_started) {
             Status::Stopped
+        } else if Places::of(&self.cgroups).is_frozen() {
+            Status::Paused
+        } else {
+            self.status
         }
     }
 

@@ -66,6 +66,7 @@ impl Order {
                     let order = order?;
                     Ok(Order::Execute { number: order.get_number(), execution: execution(order.get_execution()?)? })
                 }
+                Which::LimitTasks(limit) => Ok(Order::LimitTasks(task_limit(limit))),
                 Which::SignalExecution(order) => {
                     let order = order?;
                     Ok(Order::SignalExecution { number: order.get_number(), signal: signal_number(order.get_signal())? })
@@ -106,6 +107,10 @@ pub(crate) fn signal(from: schema::signal_order::Reader<'_>) -> Result<(i32, boo
     Ok((signal_number(from.get_signal())?, from.get_all()))
 }
 
+pub(crate) fn task_limit(limit: u64) -> Option<u64> {
+    (limit != 0).then_some(limit)
+}
+
 pub(crate) fn signal_number(number: i32) -> Result<i32, DecodeError> {
     if (1..=64).contains(&number) { Ok(number) } else { Err(DecodeError::Invalid("signal")) }
 }
@@ -129,6 +134,11 @@ fn sentry(from: schema::sentry_setup::Reader<'_>) -> Result<SentrySetup, DecodeE
         memory_limit: from.get_memory_limit(),
         masked_paths: strings(from.get_masked_paths()?, ELEMENTS, PATH_LIMIT, "masked paths")?,
         readonly_paths: strings(from.get_readonly_paths()?, ELEMENTS, PATH_LIMIT, "read-only paths")?,
+        task_limit: task_limit(from.get_task_limit()),
+        profile: match from.get_profile().which()? {
+            schema::sentry_setup::profile::Which::None(()) => None,
+            schema::sentry_setup::profile::Which::Given(profile) => Some(super::profile::decode(profile?)?),
+        },
         sysctls: list(from.get_sysctls()?, "sysctls", |from| {
             Ok((string(from.get_name()?, NAME_LIMIT, "sysctl")?, string(from.get_value()?, NAME_LIMIT, "sysctl")?))
         })?,
@@ -167,6 +177,7 @@ fn program(from: schema::program::Reader<'_>) -> Result<Program, DecodeError> {
             value @ -1000..=1000 => value,
             _ => return Err(DecodeError::Invalid("oom_score_adj")),
         },
+        personality: from.get_personality(),
     })
 }
 
@@ -249,7 +260,7 @@ fn strings(from: data_list::Reader<'_>, elements: u32, limit: usize, what: &'sta
     from.iter().map(|bytes| bounded(bytes?, limit, what)).collect()
 }
 
-fn list<'a, O, T>(
+pub(super) fn list<'a, O, T>(
     from: struct_list::Reader<'a, O>,
     what: &'static str,
     element: impl Fn(O::Reader<'a>) -> Result<T, DecodeError>,

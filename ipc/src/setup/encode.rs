@@ -45,6 +45,7 @@ impl Order {
                     to.set_number(*number);
                     execution(what, to.init_execution());
                 }
+                Order::LimitTasks(limit) => to.set_limit_tasks(limit.unwrap_or(0)),
                 Order::SignalExecution { number, signal } => {
                     let mut to = to.init_signal_execution();
                     to.set_number(*number);
@@ -98,6 +99,11 @@ fn sentry(from: &SentrySetup, mut to: schema::sentry_setup::Builder<'_>) {
     bytes(&from.readonly_paths, to.reborrow().init_readonly_paths(list_length(from.readonly_paths.len())));
     to.set_devpts_options(from.devpts_options.as_str());
     to.set_keep_call_sites(from.keep_call_sites);
+    to.set_task_limit(from.task_limit.unwrap_or(0));
+    match &from.profile {
+        None => to.reborrow().init_profile().set_none(()),
+        Some(profile) => super::profile::encode(profile, to.reborrow().init_profile().init_given()),
+    }
     let mut list = to.init_sysctls(list_length(from.sysctls.len()));
     for (n, (name, value)) in (0..).zip(&from.sysctls) {
         let mut to = list.reborrow().get(n);
@@ -133,6 +139,7 @@ fn program(from: &Program, mut to: schema::program::Builder<'_>) {
     }
     to.set_no_new_privileges(from.no_new_privileges);
     to.set_oom_score_adjust(from.oom_score_adjust);
+    to.set_personality(from.personality);
 }
 
 fn vfs(from: &VfsSetup, mut to: schema::vfs_setup::Builder<'_>) {

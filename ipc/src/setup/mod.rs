@@ -6,6 +6,9 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
+mod profile;
+
+pub use profile::{Comparison, Condition, FilterAction, FilterRule, Profile};
 
 /// A program to run in the container (OCI `process`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -32,6 +35,8 @@ pub struct Program {
     pub no_new_privileges: bool,
     /// /proc/self/oom_score_adj.
     pub oom_score_adjust: i32,
+    /// personality(2).
+    pub personality: u32,
 }
 
 /// capabilities(7), bit n = capability number n.
@@ -80,6 +85,10 @@ pub struct SentrySetup {
     pub devpts_options: String,
     /// Programs' call sites are not rewritten, so that each call traps.
     pub keep_call_sites: bool,
+    /// Guest threads at most (OCI resources.pids); `None` is no limit but the guest kernel's own.
+    pub task_limit: Option<u64>,
+    /// Which system calls the container may make (OCI linux.seccomp).
+    pub profile: Option<Profile>,
 }
 
 /// A mount of the container.
@@ -227,6 +236,8 @@ pub enum Order {
         /// Signal number.
         signal: i32,
     },
+    /// Another [`SentrySetup::task_limit`]. Those that are there stay.
+    LimitTasks(Option<u64>),
 }
 
 /// A service to its supervisor.

@@ -15,6 +15,7 @@ fn program() -> Program {
         limits: vec![ResourceLimit { resource: 7, soft: 1024, hard: u64::MAX }],
         no_new_privileges: true,
         oom_score_adjust: -999,
+        personality: 0x4_0000,
     }
 }
 
@@ -39,6 +40,18 @@ fn roles() -> [Role; 4] {
             sysctls: vec![("net.x".into(), "1".into())],
             devpts_options: "gid=5".into(),
             keep_call_sites: true,
+            task_limit: Some(7),
+            profile: Some(Profile {
+                default: FilterAction::Errno(38),
+                rules: vec![FilterRule {
+                    names: vec!["clone".into()],
+                    action: FilterAction::Trap(1),
+                    conditions: vec![
+                        Condition { argument: 5, comparison: Comparison::MaskedEqual(0xf0), value: 0x10 },
+                        Condition { argument: 0, comparison: Comparison::Greater, value: u64::MAX },
+                    ],
+                }],
+            }),
         }),
         Role::Vfs(VfsSetup {
             cpus: vec![1],

@@ -34,8 +34,9 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
 
 /// Reads the bundle that the flags name, and takes the files that the container is to inherit.
 pub fn load(context: &Context, flags: &CreateFlags, custody: Custody) -> Result<(Plan, Vec<OwnedFd>)> {
+    flags.tell_ignored(&context.log);
     let config = Config::load(&flags.bundle, &context.log)?;
-    let mut plan = Plan::of(&config, &context.log)?;
+    let mut plan = Plan::of(&config, context.overlay, &context.log)?;
     plan.rewriting &= context.rewriting;
     let Inherited { fds, environment } = inherited_fds(flags.preserve_fds)?;
     environment.into_iter().for_each(|entry| set_variable(&mut plan.program.environment, entry));

@@ -7,6 +7,7 @@ use nix::{sys::signal::Signal, unistd::Pid};
 
 use super::{Context, discard::discard, parse_id};
 use crate::{
+    cgroup::Places,
     error::{Error, Result},
     state::{State, Status},
 };
@@ -31,11 +32,14 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     match context.store.load(&id) {
         Ok(state) => match state.status() {
             Status::Stopped => {}
-            Status::Running if !arguments.force => {
-                return Err(Error::Usage(format!("cannot delete container {id} that is not stopped: running")));
+            status @ (Status::Running | Status::Paused) if !arguments.force => {
+                let status = if status == Status::Paused { "paused" } else { "running" };
+                return Err(Error::Usage(format!("cannot delete container {id} that is not stopped: {status}")));
             }
-            Status::Created | Status::Running => end(&state)?,
+            Status::Created | Status::Running | Status::Paused => end(&state)?,
         },
+        // As runc.
+        Err(Error::NoContainer) if arguments.force => return Ok(0),
         // Half made or damaged: what there is can only be removed.
         Err(_) if arguments.force => {}
         Err(error) => return Err(error),
@@ -50,6 +54,11 @@ fn end(state: &State) -> Result<()> {
     match nix::sys::signal::kill(Pid::from_raw(state.pid), Signal::SIGKILL) {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
         Err(error) => return Err(Error::host(doing)(error)),
+    }
+    // What is frozen does not die.
+    let places = Places::of(&state.cgroups);
+    if places.is_frozen() {
+        places.thaw()?;
     }
     let deadline = Instant::now() + PATIENCE;
     while state.status() != Status::Stopped {

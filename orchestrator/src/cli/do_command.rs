@@ -15,7 +15,7 @@ use super::{Context, run::attached};
 use crate::{
     error::{Error, Result},
     id::ContainerId,
-    oci::{ALL_CAPABILITIES, Config, Plan, default_mounts},
+    oci::{ALL_CAPABILITIES, Config, Overlay, Plan, default_mounts},
     supervisor::Custody,
 };
 
@@ -36,7 +36,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
         Some(directory) => std::path::absolute(directory).map_err(Error::file("find", directory))?,
         None => env::current_dir().map_err(Error::host("tell the working directory"))?,
     };
-    let mut plan = Plan::of(&config(&directory)?, &context.log)?;
+    let mut plan = Plan::of(&config(&directory)?, Overlay::Memory, &context.log)?;
     plan.rewriting &= context.rewriting;
     // Not by way of the configuration, which holds only valid UTF-8.
     plan.program = program(&arguments.command, &directory);
@@ -61,7 +61,7 @@ fn config(directory: &Path) -> Result<Config> {
         "mounts": mounts,
     });
     let spec = serde_json::from_value(spec).map_err(Error::ipc("make the configuration"))?;
-    Ok(Config { bundle: "/".into(), spec, capabilities: CapabilitySets::default() })
+    Ok(Config { bundle: "/".into(), spec, capabilities: CapabilitySets::default(), profile: None })
 }
 
 /// With the caller's user, environment and directory. Capabilities are the guest kernel's, so its root may have all.

@@ -108,8 +108,12 @@ fn execute(context: &Context, arguments: &Arguments) -> Result<i32> {
     if arguments.process.is_none() && arguments.command.is_empty() {
         return Err(Error::Usage("process args cannot be empty".into()));
     }
-    if state.status() == Status::Stopped {
-        return Err(Error::Usage("cannot exec in a stopped container".into()));
+    match state.status() {
+        Status::Stopped => return Err(Error::Usage("cannot exec in a stopped container".into())),
+        Status::Paused if !arguments.ignore_paused => {
+            return Err(Error::Usage("cannot exec in a paused container (use --ignore-paused to override)".into()));
+        }
+        Status::Created | Status::Running | Status::Paused => {}
     }
     let mut program = program(context, &state, arguments)?;
     let inherited = inherited_fds(arguments.preserve_fds)?;
@@ -151,7 +155,7 @@ fn ignored(context: &Context, arguments: &Arguments) {
         ("--cgroup", !arguments.cgroup.is_empty()),
     ];
     for (flag, _) in given.iter().filter(|(_, given)| *given) {
-        context.log.warning(&format!("exec {flag}: without effect"));
+        context.log.information(&format!("exec {flag}: without effect"));
     }
 }
 
@@ -167,7 +171,7 @@ fn program(context: &Context, state: &State, arguments: &Arguments) -> Result<Pr
         return Ok(process.program);
     }
     let config = Config::load(&state.bundle, &context.log)?;
-    let mut program = ProcessFile::of(&config)?.program;
+    let mut program = ProcessFile::of(&config, &context.log)?.program;
     program.arguments = arguments.command.iter().map(|argument| argument.as_bytes().to_vec()).collect();
     for entry in &arguments.env {
         if matches!(entry.as_bytes().iter().position(|&byte| byte == b'='), None | Some(0)) {

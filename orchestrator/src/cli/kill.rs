@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{Context, parse_id};
 use crate::{
+    cgroup::Places,
     error::{Error, Result},
     signals,
     state::{Status, process_started},
@@ -29,9 +30,15 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     let id = parse_id(&arguments.id)?;
     let signal = signals::parse(&arguments.signal)?;
     let state = context.store.load(&id)?;
-    if state.status() == Status::Stopped {
+    let status = state.status();
+    if status == Status::Stopped {
         // As runc: with --all there may be processes left to signal, and it is no error that there are none.
         return if arguments.all { Ok(0) } else { Err(Error::Usage("container not running".into())) };
+    }
+    if status == Status::Paused {
+        // The supervisor is stopped as well, and reads this when it goes on: at once for SIGKILL, as with runc.
+        Supervisor::connect(&context.store.directory(&id))?.order(signal, arguments.all)?;
+        return if signal == libc::SIGKILL { Places::of(&state.cgroups).thaw().map(|()| 0) } else { Ok(0) };
     }
     let asked = Supervisor::connect(&context.store.directory(&id)).and_then(|s| s.signal(signal, arguments.all));
     match asked {

@@ -1,17 +1,23 @@
 //! The command line: runc's commands and flags. Every command returns the exit status; errors are told here.
 
+mod completion;
 mod create;
 mod delete;
 mod discard;
 mod do_command;
+mod events;
 mod exec;
 mod features;
+mod install;
 mod kill;
 mod list;
+mod pause;
+mod ps;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::path::PathBuf;
 
@@ -21,7 +27,7 @@ use crate::{
     error::Result,
     id::ContainerId,
     log::{Log, LogFormat},
-    oci::SPEC_VERSION,
+    oci::{Overlay, SPEC_VERSION},
     state::Store,
 };
 
@@ -53,9 +59,15 @@ struct Command {
     /// Whether programs' call sites are rewritten so that calls need no signal
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     rewriting: bool,
+    /// Where changes to a container's root go: into memory, or (none) into its bundle, where docker cp, commit and diff see them
+    #[arg(long, value_name = "WHERE", default_value = "memory")]
+    overlay: Overlay,
     /// For compatibility with runc
     #[arg(long, value_name = "VALUE", hide = true)]
     rootless: Option<String>,
+    /// For compatibility with runc
+    #[arg(long, value_name = "FILE", hide = true)]
+    criu: Option<PathBuf>,
     /// Print the version
     #[arg(long, short = 'v')]
     version: bool,
@@ -81,12 +93,28 @@ enum Action {
     List(list::Arguments),
     /// Send a signal to a container's first process
     Kill(kill::Arguments),
+    /// Stop all processes of a container until it is resumed
+    Pause(pause::Arguments),
+    /// Let a paused container go on
+    Resume(pause::Arguments),
+    /// Print what a container uses, once or again and again, as JSON
+    Events(events::Arguments),
+    /// Change a container's limits
+    Update(Box<update::Arguments>),
+    /// List the host's processes that make up a container
+    Ps(ps::Arguments),
     /// Remove a container
     Delete(delete::Arguments),
     /// Run a command with the host's files as a read-only lower layer; changes stay in memory
     Do(do_command::Arguments),
     /// Print what this runtime can do, as JSON
     Features,
+    /// Register this runtime with Docker and containerd
+    Install(install::Arguments),
+    /// Take this runtime out of Docker's and containerd's configuration
+    Uninstall(install::Arguments),
+    /// Print a script that completes this command's arguments in a shell
+    Completion(completion::Arguments),
 }
 
 /// What `create` and `run` share.
@@ -110,9 +138,24 @@ struct CreateFlags {
     /// Hand on N more inherited files, after standard error and those of $LISTEN_FDS
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
+    /// Accepted for compatibility: the supervisor's pid is in the pid file
+    #[arg(long, value_name = "SOCKET", hide = true)]
+    pidfd_socket: Option<PathBuf>,
     /// The container's name
     #[arg(value_name = "ID")]
     id: String,
+}
+
+impl CreateFlags {
+    /// Says which of the given flags mean nothing here.
+    fn tell_ignored(&self, log: &Log) {
+        let given = [
+            ("--no-pivot", self.no_pivot),
+            ("--no-new-keyring", self.no_new_keyring),
+            ("--pidfd-socket", self.pidfd_socket.is_some()),
+        ];
+        given.iter().filter(|(_, given)| *given).for_each(|(flag, _)| log.information(&format!("{flag}: without effect")));
+    }
 }
 
 /// What every command is given.
@@ -122,6 +165,8 @@ struct Context {
     log: Log,
     /// `--rewriting`.
     rewriting: bool,
+    /// Where changes to the root go, unless an annotation says otherwise.
+    overlay: Overlay,
 }
 
 /// Runs the command that the arguments name and returns the exit status.
@@ -146,8 +191,13 @@ pub fn main() -> i32 {
         let _ = Command::command().print_help();
         return 0;
     };
+    for (flag, given) in [("--rootless", command.rootless.is_some()), ("--criu", command.criu.is_some())] {
+        if given {
+            log.information(&format!("{flag}: without effect"));
+        }
+    }
     let done = Store::new(&command.root).and_then(|store| {
-        let context = Context { store, log, rewriting: command.rewriting };
+        let context = Context { store, log, rewriting: command.rewriting, overlay: command.overlay };
         act(&context, action).inspect_err(|error| context.log.error(&error.to_string()))
     });
     done.unwrap_or_else(|error| error.exit_status())
@@ -163,9 +213,17 @@ fn act(context: &Context, action: Action) -> Result<i32> {
         Action::State(arguments) => state::run(context, &arguments),
         Action::List(arguments) => list::run(context, &arguments),
         Action::Kill(arguments) => kill::run(context, &arguments),
+        Action::Pause(arguments) => pause::pause(context, &arguments),
+        Action::Resume(arguments) => pause::resume(context, &arguments),
+        Action::Events(arguments) => events::run(context, &arguments),
+        Action::Update(arguments) => update::run(context, &arguments),
+        Action::Ps(arguments) => ps::run(context, &arguments),
         Action::Delete(arguments) => delete::run(context, &arguments),
         Action::Do(arguments) => do_command::run(context, &arguments),
         Action::Features => features::run(),
+        Action::Install(arguments) => install::install(context, &arguments),
+        Action::Uninstall(arguments) => install::uninstall(context, &arguments),
+        Action::Completion(arguments) => completion::run(&arguments),
     }
 }
 
@@ -205,6 +263,13 @@ mod tests {
             "bulkhead delete --force c1",
             "bulkhead do -- ls -l",
             "bulkhead do ls -l",
+            "bulkhead exec --process /p --detach --pid-file /f --console-socket /s c1",
+            "bulkhead exec -e A=b -u 1:2 c1 ls -l",
+            "bulkhead update --resources - c1",
+            "bulkhead ps --format json c1",
+            "bulkhead ps c1 -o pid",
+            "bulkhead events --stats c1",
+            "bulkhead update --memory-swap -1 --memory 1g c1",
         ] {
             assert!(Command::try_parse_from(line.split_whitespace()).is_ok(), "{line}");
         }

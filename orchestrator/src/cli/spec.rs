@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Directory to write it to
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
+    /// Accepted for compatibility: what is written needs no other privileges either way
+    #[arg(long, hide = true)]
+    rootless: bool,
 }
 
 /// Writes config.json, indented with tabs as runc's.

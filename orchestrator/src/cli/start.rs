@@ -25,6 +25,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     match context.store.load(&id)?.status() {
         Status::Created => {}
         Status::Stopped => return Err(Error::Usage("cannot start a container that has stopped".into())),
+        Status::Paused => return Err(Error::Usage("cannot start a container in the paused state".into())),
         Status::Running => return Err(Error::Usage("cannot start an already running container".into())),
     }
     let supervisor = Supervisor::connect(&context.store.directory(&id))?;
@@ -36,7 +37,10 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
 pub fn start(context: &Context, id: &ContainerId, supervisor: &Supervisor) -> Result<()> {
     // Read before the start: the program may have ended, and its state be gone, right after.
     let state = context.store.load(id)?;
-    hooks::run(&state.hooks, Stage::StartContainer, &state.oci(Status::Created).to_string())?;
+    hooks::run(&state.hooks, Stage::StartContainer, &state.oci(Status::Created).to_string()).inspect_err(|_| {
+        // The container does not start any more. One that has ended meanwhile does not mind.
+        let _ = supervisor.signal(libc::SIGKILL, true);
+    })?;
     supervisor.start().map_err(|error| match error {
         Error::Refused(why) => Error::Start(why),
         other => other,

@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bulkhead_ipc::setup::CapabilitySets;
+use bulkhead_ipc::setup::{CapabilitySets, Profile};
 use oci_spec::runtime::Spec;
 use serde_json::Value;
 
-use super::{SPEC_VERSION, capabilities, complaint::Complaint};
+use super::{SPEC_VERSION, capabilities, complaint::Complaint, seccomp};
 use crate::{
     error::{Error, Result, describe},
     log::Log,
@@ -20,10 +20,12 @@ use crate::{
 pub struct Config {
     /// The bundle's absolute path.
     pub bundle: PathBuf,
-    /// The typed file, without `process.capabilities`.
+    /// The typed file, without `process.capabilities` and `linux.seccomp`.
     pub spec: Spec,
     /// `process.capabilities`.
     pub capabilities: CapabilitySets,
+    /// `linux.seccomp`.
+    pub profile: Option<Profile>,
 }
 
 impl Config {
@@ -42,22 +44,34 @@ impl Config {
             Err(e) => return Err(Error::File { doing: "read", path: file, why: describe(&e) }),
         };
         match parse(&text) {
-            Ok((spec, capabilities, warnings)) => {
-                warnings.iter().for_each(|w| log.warning(w));
-                Ok(Config { bundle, spec, capabilities })
+            Ok(parsed) => {
+                parsed.warnings.iter().for_each(|w| log.warning(w));
+                let Parsed { spec, capabilities, profile, .. } = parsed;
+                Ok(Config { bundle, spec, capabilities, profile })
             }
             Err(complaint) => Err(Error::Config { file, what: complaint.into_text() }),
         }
     }
 }
 
-fn parse(text: &[u8]) -> std::result::Result<(Spec, CapabilitySets, Vec<String>), Complaint> {
+/// What the file's text says.
+#[derive(Debug)]
+struct Parsed {
+    spec: Spec,
+    capabilities: CapabilitySets,
+    profile: Option<Profile>,
+    warnings: Vec<String>,
+}
+
+fn parse(text: &[u8]) -> std::result::Result<Parsed, Complaint> {
     let mut value: Value = serde_json::from_slice(text).map_err(|e| Complaint::new("not JSON", e))?;
     if !value.is_object() {
         return Err(Complaint::new("not a configuration", "the file's value is not an object"));
     }
     let (capabilities, unknown) = capabilities::take(&mut value)?;
-    let warnings = unknown_capabilities(&unknown);
+    let mut warnings = unknown_capabilities(&unknown);
+    let profile = seccomp::take(&mut value)?;
+    refuse_unsupported(&value, &mut warnings)?;
     fit_to_model(&mut value);
     let spec: Spec = serde_path_to_error::deserialize(value).map_err(|e| {
         let path = e.path().to_string();
@@ -67,7 +81,57 @@ fn parse(text: &[u8]) -> std::result::Result<(Spec, CapabilitySets, Vec<String>)
         }
     })?;
     check_version(spec.version())?;
-    Ok((spec, capabilities, warnings))
+    Ok(Parsed { spec, capabilities, profile, warnings })
+}
+
+/// Fields that would change what the container is allowed or sees, and that nothing here carries out: they are refused, unless a
+/// container without them is only less able, which is a warning.
+fn refuse_unsupported(config: &Value, warnings: &mut Vec<String>) -> std::result::Result<(), Complaint> {
+    let at = |path: &str| path.split('.').try_fold(config, |value, name| value.get(name));
+    let given = |path: &str| match at(path) {
+        None | Some(Value::Null) => false,
+        Some(Value::Array(list)) => !list.is_empty(),
+        Some(Value::Object(object)) => !object.is_empty(),
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(_) => true,
+    };
+    for (field, why) in [
+        ("vm", "virtual machines are another runtime's business"),
+        ("windows", "this is not Windows"),
+        ("solaris", "this is not Solaris"),
+        ("zos", "this is not z/OS"),
+        ("linux.resources.rdma", "RDMA is not supported"),
+        ("linux.netDevices", "moving network devices into a container is not supported"),
+    ] {
+        if given(field) {
+            return Err(Complaint::new(field, why));
+        }
+    }
+    for (index, namespace) in at("linux.namespaces").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let text = |name: &str| namespace.get(name).and_then(Value::as_str).unwrap_or_default();
+        if !text("path").is_empty() && text("type") != "network" {
+            let kind = text("type");
+            warnings.push(format!("linux.namespaces[{index}].path: ignored: the container has a {kind} namespace of its own"));
+        }
+    }
+    for (field, what) in [
+        ("linux.uidMappings", "ids in the container are those of its files"),
+        ("linux.gidMappings", "ids in the container are those of its files"),
+        ("process.apparmorProfile", "there is no AppArmor in the container"),
+        ("process.selinuxLabel", "there is no SELinux in the container"),
+        ("process.execCPUAffinity", "the guest kernel places its threads itself"),
+        ("process.scheduler", "the guest kernel schedules its threads itself"),
+        ("process.ioPriority", "the guest's files are read by the services"),
+        ("linux.intelRdt", "Intel RDT is not supported"),
+        ("linux.mountLabel", "there is no SELinux in the container"),
+        ("linux.resources.network", "traffic of containers is not classified"),
+        ("linux.timeOffsets", "the guest has the host's clocks"),
+    ] {
+        if given(field) {
+            warnings.push(format!("{field}: ignored: {what}"));
+        }
+    }
+    Ok(())
 }
 
 /// What is said of capabilities that Linux does not know.
@@ -76,8 +140,8 @@ pub(super) fn unknown_capabilities(names: &[String]) -> Vec<String> {
     (!names.is_empty()).then(warning).into_iter().collect()
 }
 
-/// What runc takes and the model does not: a process without `user` (it is root then). And what is not used: the guest's own
-/// seccomp profile and Intel RDT, whose unknown names must not stop a container.
+/// What runc takes and the model does not: a process without `user` (it is root then). And what is not used: Intel RDT, whose unknown
+/// names must not stop a container.
 pub(super) fn fit_to_model(config: &mut Value) {
     if let Some(process) = config.get_mut("process").and_then(Value::as_object_mut) {
         if process.get("user").is_none_or(Value::is_null) {
@@ -86,7 +150,6 @@ pub(super) fn fit_to_model(config: &mut Value) {
         process.entry("cwd").or_insert_with(|| "".into());
     }
     if let Some(linux) = config.get_mut("linux").and_then(Value::as_object_mut) {
-        linux.remove("seccomp");
         linux.remove("intelRdt");
     }
 }
@@ -129,9 +192,19 @@ mod tests {
     #[test]
     fn a_process_without_user_is_root_and_foreign_seccomp_names_do_no_harm() {
         let text = r#"{"ociVersion":"1.0.2-dev","process":{"cwd":"/","args":["sh"]},
-            "linux":{"seccomp":{"defaultAction":"SCMP_ACT_NEW","architectures":["SCMP_ARCH_NEW"]}}}"#;
-        let (spec, _, warnings) = parse(text.as_bytes()).unwrap();
-        assert_eq!(spec.process().as_ref().unwrap().user().uid(), 0);
-        assert!(warnings.is_empty());
+            "linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_NEW"]}}}"#;
+        let parsed = parse(text.as_bytes()).unwrap();
+        assert_eq!(parsed.spec.process().as_ref().unwrap().user().uid(), 0);
+        assert!(parsed.warnings.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_carried_out_is_refused_or_said() {
+        let with =
+            |name: &str, value: &str| format!(r#"{{"ociVersion":"1.2.0","process":{{"cwd":"/"}},"linux":{{"{name}":{value}}}}}"#);
+        assert!(complaint(&with("netDevices", r#"{"eth0":{}}"#)).starts_with("linux.netDevices: "));
+        let parsed = parse(with("mountLabel", r#""x""#).as_bytes()).unwrap();
+        assert!(parsed.warnings[0].starts_with("linux.mountLabel: ignored"));
+        assert!(parse(with("mountLabel", r#""""#).as_bytes()).unwrap().warnings.is_empty());
     }
 }

@@ -12,7 +12,7 @@ use bulkhead_ipc::{
 };
 use oci_spec::runtime::Mount;
 
-use super::{Config, complaint::Complaint};
+use super::{Config, complaint::Complaint, overlay::Overlay};
 use crate::{error::describe, log::Log};
 
 /// A file or directory of the host that the gofer is to serve.
@@ -155,18 +155,19 @@ pub fn rootfs(config: &Config) -> Result<PathBuf, Complaint> {
 }
 
 /// `root` (found at `rootfs`) and `mounts`.
-pub fn convert(config: &Config, rootfs: &Path, log: &Log) -> Result<MountTable, Complaint> {
+pub fn convert(config: &Config, rootfs: &Path, overlay: Overlay, log: &Log) -> Result<MountTable, Complaint> {
     let readonly = config.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
     let mut table = MountTable::default();
     // The lower layer is never written, and mount points that are missing in it are made in the upper one; so a read-only
     // root is an overlay as well.
-    table.roots.push(HostRoot { path: rootfs.to_owned(), readonly: true, recursive: true });
+    let direct = overlay == Overlay::None && !readonly;
+    table.roots.push(HostRoot { path: rootfs.to_owned(), readonly: !direct, recursive: true });
     table.mounts.push(MountSpec {
         destination: b"/".to_vec(),
-        kind: MountKind::Overlay { lower: 0 },
+        kind: if direct { MountKind::Gofer { root: 0 } } else { MountKind::Overlay { lower: 0 } },
         flags: RELATIME | if readonly { RDONLY } else { 0 },
-        fstype: "overlay".into(),
-        source: "overlay".into(),
+        fstype: if direct { "gofer" } else { "overlay" }.into(),
+        source: if direct { "gofer" } else { "overlay" }.into(),
         options: String::new(),
     });
     for (index, mount) in config.spec.mounts().as_deref().unwrap_or_default().iter().enumerate() {

@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use bulkhead_ipc::setup::{MountSpec, NodeSpec, Program};
+use bulkhead_ipc::setup::{MountSpec, NodeSpec, Profile, Program};
 use oci_spec::runtime::Hooks;
 
 use super::{
     Config,
     complaint::Complaint,
+    hidden,
     mounts::{self, HostRoot},
-    nodes, program,
+    nodes,
+    overlay::Overlay,
+    program,
     resources::Resources,
 };
 use crate::{
@@ -55,29 +58,36 @@ pub struct Plan {
     pub hooks: Hooks,
     /// Whether programs' call sites are rewritten.
     pub rewriting: bool,
+    /// Which system calls the container may make.
+    pub profile: Option<Profile>,
     /// For `state`.
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Plan {
-    /// Converts a configuration; complaints name its file and the field.
-    pub fn of(config: &Config, log: &Log) -> Result<Plan> {
-        convert(config, log).map_err(|complaint| Error::Config { file: config.file(), what: complaint.into_text() })
+    /// Converts a configuration; complaints name its file and the field. `overlay` counts where no annotation says otherwise.
+    pub fn of(config: &Config, overlay: Overlay, log: &Log) -> Result<Plan> {
+        convert(config, overlay, log).map_err(|complaint| Error::Config { file: config.file(), what: complaint.into_text() })
     }
 }
 
-fn convert(config: &Config, log: &Log) -> std::result::Result<Plan, Complaint> {
-    let program = program::convert(config.spec.process().as_ref(), config.capabilities)?;
+fn convert(config: &Config, overlay: Overlay, log: &Log) -> std::result::Result<Plan, Complaint> {
+    let mut program = program::convert(config.spec.process().as_ref(), config.capabilities)?;
+    program.personality = program::personality(&config.spec, log);
     let rootfs = mounts::rootfs(config)?;
-    let table = mounts::convert(config, &rootfs, log)?;
     let spec = &config.spec;
+    let annotations: BTreeMap<String, String> = spec.annotations().clone().unwrap_or_default().into_iter().collect();
+    let mut table = mounts::convert(config, &rootfs, Overlay::of(&annotations)?.unwrap_or(overlay), log)?;
     let linux = spec.linux().as_ref();
+    let list = |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
+    let masked = list(linux.and_then(|l| l.masked_paths().as_ref()));
+    let readonly = list(linux.and_then(|l| l.readonly_paths().as_ref()));
+    hidden::hide(&mut table, &rootfs, &masked, &readonly, log);
     let devices = linux.and_then(|l| l.devices().as_deref()).unwrap_or_default();
     let nodes = if table.foreign_dev { Vec::new() } else { nodes::convert(devices)? };
-    let paths = |list: Option<&Vec<String>>| list.into_iter().flatten().map(|path| path.clone().into_bytes()).collect();
+    let paths = |list: Vec<String>| list.into_iter().map(String::into_bytes).collect();
     let mut sysctls: Vec<_> = linux.and_then(|l| l.sysctl().clone()).unwrap_or_default().into_iter().collect();
     sysctls.sort();
-    let annotations: BTreeMap<String, String> = spec.annotations().clone().unwrap_or_default().into_iter().collect();
     let rewriting = match annotations.get(REWRITING).map(String::as_str) {
         None | Some("true") => true,
         Some("false") => false,
@@ -95,14 +105,15 @@ fn convert(config: &Config, log: &Log) -> std::result::Result<Plan, Complaint> {
         mounts: table.mounts,
         nodes,
         roots: table.roots,
-        masked_paths: paths(linux.and_then(|l| l.masked_paths().as_ref())),
-        readonly_paths: paths(linux.and_then(|l| l.readonly_paths().as_ref())),
+        masked_paths: paths(masked),
+        readonly_paths: paths(readonly),
         sysctls,
         resources: Resources::of(spec),
         cgroups_path: linux.and_then(|l| l.cgroups_path().clone()),
         hooks: spec.hooks().clone().unwrap_or_default(),
         rewriting,
         annotations,
+        profile: config.profile.clone(),
     })
 }
 
@@ -118,8 +129,8 @@ mod tests {
         spec["root"]["path"] = "/".into();
         change(&mut spec);
         let spec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
-        let config = Config { bundle: "/".into(), spec, capabilities: Default::default() };
-        convert(&config, &Log::stderr()).map_err(Complaint::into_text)
+        let config = Config { bundle: "/".into(), spec, capabilities: Default::default(), profile: None };
+        convert(&config, Overlay::Memory, &Log::stderr()).map_err(Complaint::into_text)
     }
 
     #[test]
@@ -162,6 +173,22 @@ mod tests {
         for (change, expected) in complaints {
             assert_eq!(plan(change).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn a_root_without_an_overlay_is_written_on_the_host_unless_it_is_read_only() {
+        let annotated = |readonly: bool, overlay: &str| {
+            plan(|s| {
+                s["root"]["readonly"] = readonly.into();
+                s["annotations"] = json!({ "dev.bulkhead.overlay": overlay });
+            })
+        };
+        let direct = annotated(false, "none").unwrap();
+        assert_eq!(direct.mounts[0].kind, MountKind::Gofer { root: 0 });
+        assert!(!direct.roots[0].readonly);
+        assert_eq!(annotated(true, "none").unwrap().mounts[0].kind, MountKind::Overlay { lower: 0 });
+        assert_eq!(annotated(false, "memory").unwrap().mounts[0].kind, MountKind::Overlay { lower: 0 });
+        assert!(annotated(false, "x").unwrap_err().starts_with("annotations.dev.bulkhead.overlay: "));
     }
 
     #[test]

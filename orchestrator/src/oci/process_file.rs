@@ -32,14 +32,16 @@ impl ProcessFile {
     }
 
     /// The program of a bundle. That it has no arguments is no mistake here.
-    pub fn of(config: &Config) -> Result<ProcessFile> {
+    pub fn of(config: &Config, log: &Log) -> Result<ProcessFile> {
         let mut process = config.spec.process().clone();
         if let Some(process) = &mut process
             && process.args().as_ref().is_none_or(Vec::is_empty)
         {
             process.set_args(Some(vec![String::new()]));
         }
-        convert(process.as_ref(), config.capabilities, &config.file())
+        let mut file = convert(process.as_ref(), config.capabilities, &config.file())?;
+        file.program.personality = program::personality(&config.spec, log);
+        Ok(file)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::os::unix::ffi::OsStrExt;
 
 use bulkhead_ipc::setup::{CapabilitySets, Program};
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxPersonalityDomain, Process, Spec};
 
 use super::{complaint::Complaint, limits};
+use crate::log::Log;
 
 /// `process`, whose absence and gaps are complained about in runc's words.
 pub fn convert(process: Option<&Process>, capabilities: CapabilitySets) -> Result<Program, Complaint> {
@@ -45,7 +46,21 @@ pub fn convert(process: Option<&Process>, capabilities: CapabilitySets) -> Resul
         limits: limits::convert(process.rlimits().as_deref().unwrap_or_default())?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adjust: process.oom_score_adj().unwrap_or(0),
+        personality: 0,
     })
+}
+
+/// `linux.personality` as personality(2) has it.
+pub fn personality(spec: &Spec, log: &Log) -> u32 {
+    const PER_LINUX32: u32 = 8;
+    let Some(personality) = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) else { return 0 };
+    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        log.warning("linux.personality.flags: ignored, as runc does");
+    }
+    match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+    }
 }
 
 /// Sets a variable (`NAME=value`), which replaces one of the same name, as for runc.

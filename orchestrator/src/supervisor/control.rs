@@ -87,6 +87,11 @@ impl Supervisor {
         let _ = self.send(&Request::Signal { signal, all: false }, &[]);
     }
 
+    /// Sends a signal and does not wait until it is seen.
+    pub fn order(&self, signal: i32, all: bool) -> Result<()> {
+        self.send(&Request::Signal { signal, all }, &[])
+    }
+
     /// Runs a further program, with these fds as 0, 1, 2 and so on. Returns its pid in the container.
     pub fn execute(&self, execution: Execution, fds: &[BorrowedFd<'_>]) -> Result<i32> {
         self.send(&Request::Execute(execution), fds)?;
@@ -108,6 +113,12 @@ impl Supervisor {
             Answer::Ended(status) => Ok(status),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// Lets the container have so many threads at most. `paused`: the supervisor reads it when it goes on.
+    pub fn limit_tasks(&self, limit: Option<u64>, paused: bool) -> Result<()> {
+        self.send(&Request::LimitTasks(limit), &[])?;
+        if paused { Ok(()) } else { self.wait() }
     }
 
     fn ask(&self, request: &Request) -> Result<()> {

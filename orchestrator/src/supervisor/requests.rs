@@ -84,6 +84,11 @@ impl Watch<'_, '_> {
                 done
             }
             Request::Execute(execution) => self.execute(index, execution, fds),
+            Request::LimitTasks(limit) => {
+                self.tell_sentry(&SentryOrder::LimitTasks(limit))?;
+                control::answer(&self.connections[index].channel, &Answer::Done);
+                Ok(())
+            }
             Request::Forward(signal) => match self.connections[index].execution {
                 Some(number) => self.tell_sentry(&SentryOrder::SignalExecution { number, signal }),
                 None => Ok(()),

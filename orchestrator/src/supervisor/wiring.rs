@@ -55,6 +55,8 @@ impl Wiring {
                 sysctls: plan.sysctls.clone(),
                 devpts_options: devpts_options(plan),
                 keep_call_sites: !plan.rewriting,
+                task_limit: plan.resources.task_limit(),
+                profile: plan.profile.clone(),
             }),
             Kind::Vfs => Role::Vfs(VfsSetup { cpus, mounts: plan.mounts.clone(), nodes: plan.nodes.clone() }),
             Kind::Gofer => Role::Gofer(GoferSetup {

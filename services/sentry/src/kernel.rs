@@ -32,6 +32,8 @@ pub struct Kernel {
     pub uts: parking_lot::RwLock<Uts>,
     /// What the supervisor said (limits, masked paths, sysctls).
     pub settings: bulkhead_ipc::setup::SentrySetup,
+    /// Which system calls may be made (OCI linux.seccomp); `None`: all.
+    pub filter: Option<crate::syscalls::filter::Filter>,
     /// Called with init's wait status when it has ended and nothing else runs any more.
     pub on_exit: Box<dyn Fn(i32) + Send + Sync>,
     /// When the container started, CLOCK_MONOTONIC nanoseconds of the host.

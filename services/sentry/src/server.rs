@@ -21,6 +21,7 @@ use crate::{
     platform::Platform,
     procfs::ProcState,
     signal::{self, SignalInfo},
+    syscalls::filter::Filter,
     task::{self, CpuWatch, INIT, PidTable},
     tty::Terminals,
 };
@@ -57,11 +58,13 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
         proc,
         terminals: Terminals::default(),
         uts: RwLock::new(Uts { hostname: setup.hostname.clone(), domainname: setup.domainname.clone() }),
+        filter: setup.profile.as_ref().map(Filter::new),
         settings: setup,
         on_exit: Box::new(move |status| tell(&reporter, &Report::Exited(status))),
         boot: executor::now(),
     });
     debugger.attach(&kernel);
+    kernel.pids.set_limit(kernel.settings.task_limit);
     obey(&kernel, &control, files)
 }
 
@@ -77,6 +80,7 @@ fn obey(kernel: &Arc<Kernel>, control: &Control, files: Vec<Arc<OpenFile>>) -> R
             },
             Order::Signal { signal, all } => send(kernel, signal, all),
             Order::Execute { number, execution } => executions.execute(kernel, control, number, execution, fds),
+            Order::LimitTasks(limit) => kernel.pids.set_limit(limit),
             Order::SignalExecution { number, signal } => executions.signal(number, signal),
         }
     }

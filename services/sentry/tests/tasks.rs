@@ -317,6 +317,7 @@ fn run(platform: &Arc<Platform>, memory: &Arc<MemoryFile>, program: usize) -> i3
         proc: ProcState::new(executor::now()),
         terminals: Terminals::default(),
         uts: parking_lot::RwLock::new(Uts::default()),
+        filter: None,
         settings,
         on_exit: Box::new(move |status| sender.send(status).unwrap()),
         boot: executor::now(),

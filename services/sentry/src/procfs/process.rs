@@ -278,8 +278,8 @@ impl Subject {
                 line(name, &format!("{set:016x}"));
             }
             line("NoNewPrivs", if who.no_new_privileges { "1" } else { "0" });
-            line("Seccomp", "0");
-            line("Seccomp_filters", "0");
+            line("Seccomp", if self.process.kernel.filter.is_some() { "2" } else { "0" });
+            line("Seccomp_filters", if self.process.kernel.filter.is_some() { "1" } else { "0" });
             let cpus = Executor::cpus();
             let allowed = task.scheduling.lock().affinity & (u64::MAX >> (64 - cpus.clamp(1, 64)));
             line("Cpus_allowed", &format!("{allowed:x}"));

@@ -5,6 +5,7 @@ pub mod epoll;
 pub mod event;
 pub mod exec;
 pub mod fd;
+pub mod filter;
 pub mod futex;
 pub mod identity;
 pub mod io;

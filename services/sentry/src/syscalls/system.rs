@@ -19,7 +19,10 @@ const NAME: usize = 65;
 pub fn uname(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let uts = thread.kernel.uts.read().clone();
     let mut names = [[0u8; NAME]; 6];
-    let values: [&[u8]; 6] = [b"Linux", &uts.hostname, RELEASE.as_bytes(), VERSION.as_bytes(), b"x86_64", &uts.domainname];
+    // PER_LINUX32 is a 32-bit machine's to whoever asks.
+    let personality = thread.personality.load(std::sync::atomic::Ordering::Relaxed);
+    let machine: &[u8] = if personality & 0xff == 8 { b"i686" } else { b"x86_64" };
+    let values: [&[u8]; 6] = [b"Linux", &uts.hostname, RELEASE.as_bytes(), VERSION.as_bytes(), machine, &uts.domainname];
     for (name, value) in names.iter_mut().zip(values) {
         for (to, from) in name.iter_mut().take(NAME - 1).zip(value) {
             *to = *from;

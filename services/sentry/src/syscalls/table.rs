@@ -224,7 +224,7 @@ table! {
     132 utime                      complete sync  crate::syscalls::path::utime, "";
     133 mknod                      complete sync  crate::syscalls::path::mknod, "";
     134 uselib                     absent none Errno::ENOSYS, "gone from Linux";
-    135 personality                partial sync crate::syscalls::prctl::personality, "kept, without effect";
+    135 personality                partial sync crate::syscalls::prctl::personality, "kept; PER_LINUX32 changes uname(2), ADDR_NO_RANDOMIZE the next program's addresses";
     136 ustat                      absent none Errno::ENOSYS, "";
     137 statfs                     complete sync  crate::syscalls::stat::statfs, "";
     138 fstatfs                    complete sync  crate::syscalls::stat::fstatfs, "";

@@ -168,7 +168,7 @@ fn make(kernel: &Arc<Kernel>, program: &Program, files: Vec<Arc<OpenFile>>, role
         robust_list: AtomicU64::new(0),
         parent_death_signal: AtomicI32::new(0),
         scheduling: Mutex::new(Scheduling::default()),
-        personality: AtomicU64::new(0),
+        personality: AtomicU64::new(program.personality.into()),
         started: executor::now(),
         vfork: Mutex::new(None),
     });

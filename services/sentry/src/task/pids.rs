@@ -38,6 +38,8 @@ pub(super) struct Table {
     tasks: BTreeMap<i32, Arc<Task>>,
     processes: BTreeMap<i32, Member>,
     last: i32,
+    /// Threads at most.
+    limit: usize,
     /// Init has ended: nobody is born any more, and nobody stays as a zombie.
     closing: bool,
 }
@@ -45,7 +47,7 @@ pub(super) struct Table {
 impl Default for Table {
     /// Empty. Init's number is given to nobody else.
     fn default() -> Self {
-        Table { tasks: BTreeMap::new(), processes: BTreeMap::new(), last: INIT, closing: false }
+        Table { tasks: BTreeMap::new(), processes: BTreeMap::new(), last: INIT, limit: usize::MAX, closing: false }
     }
 }
 
@@ -76,10 +78,13 @@ pub struct Ended {
 }
 
 impl Table {
-    /// Chooses a free number: no thread, process, group or session has it.
+    /// Chooses a free number: no thread, process, group or session has it. EAGAIN when there are as many threads as may be.
     pub fn allocate(&mut self) -> Result<i32, Errno> {
         if self.closing {
             return Err(Errno::ENOMEM);
+        }
+        if self.tasks.len() >= self.limit {
+            return Err(Errno::EAGAIN);
         }
         for _ in 0..PID_MAX {
             self.last = if self.last + 1 >= PID_MAX { AFTER_WRAP } else { self.last + 1 };
@@ -218,6 +223,10 @@ impl PidTable {
     /// Whether a process group is orphaned (setpgid(2)): the terminal and the stop signals ask.
     pub fn is_orphaned(&self, group: i32) -> bool {
         self.table.lock().is_orphaned(group, 0)
+    }
+    /// Lets there be so many threads at most from now on.
+    pub fn set_limit(&self, threads: Option<u64>) {
+        self.table.lock().limit = threads.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     }
     /// Number of threads there are.
     pub fn task_count(&self) -> usize {

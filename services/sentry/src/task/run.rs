@@ -8,7 +8,7 @@ use crate::{
     executor::Executor,
     platform::{Event, Fault},
     signal::{self, Disposition},
-    syscalls::table,
+    syscalls::{filter, table},
 };
 
 /// Runs a guest thread until it ends, and ends it.
@@ -102,7 +102,10 @@ async fn system_call(thread: &mut Thread) {
         thread.context.save().await;
     }
     let task = thread.task.clone();
-    let result = task.metered(table::dispatch(thread, number, arguments)).await;
+    let result = match filter::refused(thread, number, &arguments) {
+        Some(result) => result,
+        None => task.metered(table::dispatch(thread, number, arguments)).await,
+    };
     thread.registers.rax = match result {
         Ok(value) => value,
         Err(errno) => {
