@@ -4,7 +4,7 @@
 TREES := target/trees
 TOOLS := target/tools
 
-.PHONY: all build demo test check docs unit integration bench trees tools packages schema schema-check install clean
+.PHONY: all build demo test check docs unit integration bench stress trees tools packages schema schema-check install clean
 
 all: build
 
@@ -33,6 +33,11 @@ unit: target/tools/.toolchain
 
 integration: build trees tools
 	cargo test --release --package bulkhead-integration -- --test-threads=2
+
+# The stress test for longer than in `make integration`: `make stress SECONDS=300`, each of its scenes.
+SECONDS ?= 120
+stress: build trees
+	BULKHEAD_STRESS_SECONDS=$(SECONDS) cargo test --release --package bulkhead-integration --test stress -- --test-threads=1
 
 # `make bench ONLY=getpid,mmap PAIRS=9`: some rows, other than five pairs. `CHECK=1`: a missed goal is a failure.
 bench: build packages

@@ -3,8 +3,8 @@
  *
  *     hostile SEED SECONDS
  *
- * Says "ready" and waits for a line; rages; says "quiet" when nothing of it is left but itself, and waits for a line; ends with
- * status 0. What a process does follows from the seed and its number (how threads interleave does not). */
+ * Says "ready" and waits for a line; rages; says "raging" in its fifth round; says "quiet" when nothing of it is left but itself, and
+ * waits for a line; ends with status 0. What a process does follows from the seed and its number (how threads interleave does not). */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -282,6 +282,7 @@ int main(int count, char **arguments) {
                 _exit(0);
             }
         }
+        if (made == 5 * WORLDS) dprintf(1, "raging\n");
         struct timespec some = {0, (100 + below(600)) * 1000000};
         nanosleep(&some, 0);
         kill(-1, SIGKILL);

@@ -1,6 +1,7 @@
 //! Guests written in C that talk with the test in lines.
 
 use std::{
+    ffi::OsStr,
     path::Path,
     process::{Command, Output},
     time::Duration,
@@ -41,20 +42,36 @@ pub struct Guest {
 impl Guest {
     /// A C program of `integration/guests` in the busybox tree.
     pub fn start(source: &str, arguments: &[&str]) -> Guest {
-        Guest::built(arguments, |rootfs| compile(source, &rootfs.join("guest")))
+        Guest::start_by(&[], source, arguments)
+    }
+
+    /// As [`Guest::start`], with the runtime started by a program and its arguments (taskset, say).
+    pub fn start_by(prefix: &[&str], source: &str, arguments: &[&str]) -> Guest {
+        Guest::launch(prefix, arguments, |rootfs| compile(source, &rootfs.join("guest")))
     }
 
     /// A program in the busybox tree that `build` puts there, as `guest`.
     pub fn built(arguments: &[&str], build: impl FnOnce(&Path)) -> Guest {
+        Guest::launch(&[], arguments, build)
+    }
+
+    fn launch(prefix: &[&str], arguments: &[&str], build: impl FnOnce(&Path)) -> Guest {
         let mut all = vec!["/guest"];
         all.extend(arguments);
         let bundle = Bundle::new(&tree("busybox"), &all);
         build(&bundle.rootfs());
         let (runtime, id) = (Runtime::bulkhead(), unique("hostile"));
-        let mut command = runtime.command(&["run", "--bundle"]);
-        command.arg(bundle.path()).arg(&id);
+        let run = runtime.command(&["run", "--bundle"]);
+        let mut words = prefix.iter().map(OsStr::new).chain([run.get_program()]).chain(run.get_args());
+        let mut command = Command::new(words.next().expect("there is the runtime at least"));
+        command.args(words).arg(bundle.path()).arg(&id);
         let run = Conversation::start(command).expect("it starts");
         Guest { runtime, id, run, _bundle: bundle }
+    }
+
+    /// What it says next, if it says anything within that time.
+    pub fn next_line(&mut self, within: Duration) -> Option<String> {
+        self.run.hear(within).ok()
     }
 
     /// It says this next.

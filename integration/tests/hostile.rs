@@ -2,7 +2,7 @@
 //!
 //! The guest is `integration/guests/hostile.c`. `BULKHEAD_SEED` and `BULKHEAD_HOSTILE_SECONDS` let it rage otherwise and longer.
 
-use std::{process::Command, thread, time::Duration};
+use std::{process::Command, time::Duration};
 
 use bulkhead_integration::{
     bundle::{Bundle, unique},
@@ -38,6 +38,7 @@ fn a_guest_that_does_its_worst_hurts_only_itself() {
     guest.says("ready", Duration::from_secs(20), &about);
     let before = guest.holdings();
     guest.go_on();
+    guest.says("raging", Duration::from_secs(30), &about);
     guest.says("quiet", Duration::from_secs(seconds + 30), &about);
     let after = guest.holdings();
     guest.go_on();
@@ -53,7 +54,7 @@ fn a_guest_that_does_its_worst_can_be_killed() {
     let mut guest = Guest::start("hostile.c", &[&seed.to_string(), "1000"]);
     guest.says("ready", Duration::from_secs(20), &about);
     guest.go_on();
-    thread::sleep(Duration::from_secs(3));
+    guest.says("raging", Duration::from_secs(30), &about);
     let killed = guest.kill();
     assert_eq!(code(&killed), 0, "{about}: {}", text(&killed.stderr));
     let (code, errors) = guest.end(Duration::from_secs(3));

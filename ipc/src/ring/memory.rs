@@ -1,6 +1,7 @@
 //! The shared memory file, seen as atomic words only: the other side may write to it at any time, so that there is never a
 //! reference to plain memory in it, and a message is copied word by word.
 
+use super::{SLOT_WORDS, MAX_MESSAGE, futex, shared::Shared};
 use crate::Errno;
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
@@ -9,7 +10,8 @@ use nix::{
 use std::{
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+    time::Duration,
 };
 
 /// The header page in front of the slots.
@@ -26,7 +28,7 @@ pub(super) fn create(bytes: usize) -> Result<OwnedFd, (&'static str, Errno)> {
 }
 
 /// A mapping of a ring's memory file.
-pub(super) struct Memory {
+pub struct Memory {
     base: NonNull<u8>,
     bytes: usize,
 }
@@ -70,6 +72,32 @@ impl Memory {
     }
 }
 
+impl Shared for Memory {
+    type Word = AtomicU32;
+    type Long = AtomicU64;
+    const SLOT_BYTES: usize = MAX_MESSAGE;
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        &self.header()[index]
+    }
+
+    fn slot(&self, index: usize) -> &[AtomicU64] {
+        &self.body()[index * SLOT_WORDS..(index + 1) * SLOT_WORDS]
+    }
+
+    fn sleep(&self, word: usize, expected: u32, timeout: Duration) {
+        futex::wait(self.word(word), expected, timeout);
+    }
+
+    fn wake(&self, word: usize) {
+        futex::wake(self.word(word));
+    }
+
+    fn fence() {
+        fence(Ordering::SeqCst);
+    }
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: it is our mapping, and nothing borrows from it any more.
@@ -77,24 +105,4 @@ impl Drop for Memory {
             libc::munmap(self.base.as_ptr().cast(), self.bytes);
         }
     }
-}
-
-/// Writes `message` to the beginning of `slot`, as far as the slot reaches.
-pub(super) fn copy_in(message: &[u8], slot: &[AtomicU64]) {
-    for (chunk, word) in message.chunks(8).zip(slot) {
-        let mut bytes = [0; 8];
-        bytes[..chunk.len()].copy_from_slice(chunk);
-        word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
-    }
-}
-
-/// Replaces what is in `message` by the first `length` bytes of `slot`, or as many as it has.
-pub(super) fn copy_out(slot: &[AtomicU64], length: usize, message: &mut Vec<u8>) {
-    message.clear();
-    let words = &slot[..length.div_ceil(8).min(slot.len())];
-    message.reserve(words.len() * 8);
-    for word in words {
-        message.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
-    }
-    message.truncate(length);
 }

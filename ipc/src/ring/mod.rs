@@ -10,15 +10,14 @@
 
 mod futex;
 mod memory;
+mod shared;
 
 use crate::Errno;
 use memory::Memory;
+use shared::{Shared, Word, copy_in, copy_out};
 use std::{
     os::fd::{AsFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -107,47 +106,54 @@ impl Ring {
 
     /// The sending end of a queue.
     pub fn producer(&self, direction: Direction) -> Producer {
-        Producer { queue: Queue { memory: self.memory.clone(), direction }, head: 0 }
+        Producer::new(self.memory.clone(), direction)
     }
 
     /// The receiving end of a queue.
     pub fn consumer(&self, direction: Direction) -> Consumer {
-        Consumer { queue: Queue { memory: self.memory.clone(), direction }, tail: 0 }
+        Consumer::new(self.memory.clone(), direction)
     }
 }
 
-struct Queue {
-    memory: Arc<Memory>,
+struct Queue<M> {
+    memory: Arc<M>,
     direction: Direction,
 }
 
-impl Queue {
-    fn word(&self, index: usize) -> &AtomicU32 {
-        &self.memory.header()[self.direction as usize * word::PER_QUEUE + index]
+impl<M: Shared> Queue<M> {
+    fn index(&self, word: usize) -> usize {
+        self.direction as usize * word::PER_QUEUE + word
+    }
+
+    fn word(&self, word: usize) -> &M::Word {
+        self.memory.word(self.index(word))
     }
 
     /// A word of the description of the slot of message number `count`.
-    fn description(&self, count: u32, field: usize) -> &AtomicU32 {
+    fn description(&self, count: u32, field: usize) -> &M::Word {
         self.word(word::SLOTS + (count % SLOTS) as usize * word::PER_SLOT + field)
     }
 
-    fn slot(&self, count: u32) -> &[std::sync::atomic::AtomicU64] {
-        let index = self.direction as usize * SLOTS as usize + (count % SLOTS) as usize;
-        &self.memory.body()[index * SLOT_WORDS..(index + 1) * SLOT_WORDS]
+    fn slot(&self, count: u32) -> &[M::Long] {
+        self.memory.slot(self.direction as usize * SLOTS as usize + (count % SLOTS) as usize)
     }
 
     fn wake(&self) {
-        futex::wake(self.word(word::HEAD));
+        self.memory.wake(self.index(word::HEAD));
     }
 }
 
 /// The sending end of a queue.
-pub struct Producer {
-    queue: Queue,
+pub struct Producer<M = Memory> {
+    queue: Queue<M>,
     head: u32,
 }
 
-impl Producer {
+impl<M: Shared> Producer<M> {
+    fn new(memory: Arc<M>, direction: Direction) -> Self {
+        Producer { queue: Queue { memory, direction }, head: 0 }
+    }
+
     /// The sequence number that the next message will have.
     pub fn sequence(&self) -> u32 {
         self.head
@@ -160,17 +166,18 @@ impl Producer {
             return Err(RingError::Broken(if used == SLOTS { "it takes no messages" } else { "its tail index is impossible" }));
         }
         let Ok(length) = u32::try_from(message.len()) else { return Err(RingError::Broken("the message is too large")) };
-        if message.len() > MAX_MESSAGE {
+        if message.len() > M::SLOT_BYTES {
             return Err(RingError::Broken("the message is too large"));
         }
-        memory::copy_in(message, self.queue.slot(self.head));
+        copy_in(message, self.queue.slot(self.head));
         for (field, value) in [length, fds, self.head].into_iter().enumerate() {
             self.queue.description(self.head, field).store(value, Ordering::Relaxed);
         }
         self.head = self.head.wrapping_add(1) & INDEX;
-        // Sequentially consistent with the consumer's pair of `waiting` then `head`: one of us sees the other.
-        self.queue.word(word::HEAD).store(self.head, Ordering::SeqCst);
-        if self.queue.word(word::WAITING).load(Ordering::SeqCst) != 0 {
+        self.queue.word(word::HEAD).store(self.head, Ordering::Release);
+        // With the consumer's fence between `waiting` and `head`: one of us sees the other.
+        M::fence();
+        if self.queue.word(word::WAITING).load(Ordering::Relaxed) != 0 {
             self.queue.wake();
         }
         Ok(())
@@ -178,21 +185,25 @@ impl Producer {
 
     /// Tells the consumer that nothing more comes. What was put before can still be taken.
     pub fn leave(&mut self) {
-        self.queue.word(word::HEAD).store(self.head | GONE, Ordering::SeqCst);
+        self.queue.word(word::HEAD).store(self.head | GONE, Ordering::Release);
         self.queue.wake();
     }
 }
 
 /// The receiving end of a queue.
-pub struct Consumer {
-    queue: Queue,
+pub struct Consumer<M = Memory> {
+    queue: Queue<M>,
     tail: u32,
 }
 
-impl Consumer {
+impl<M: Shared> Consumer<M> {
+    fn new(memory: Arc<M>, direction: Direction) -> Self {
+        Consumer { queue: Queue { memory, direction }, tail: 0 }
+    }
+
     /// Whether `take` would find something.
     fn ready(&self) -> bool {
-        self.queue.word(word::HEAD).load(Ordering::SeqCst) != self.tail
+        self.queue.word(word::HEAD).load(Ordering::Relaxed) != self.tail
     }
 
     /// Sleeps until there is something to take, or for `timeout`.
@@ -201,9 +212,10 @@ impl Consumer {
             return Waited::Ready;
         }
         let waiting = self.queue.word(word::WAITING);
-        waiting.store(1, Ordering::SeqCst);
+        waiting.store(1, Ordering::Relaxed);
+        M::fence();
         if !self.ready() {
-            futex::wait(self.queue.word(word::HEAD), self.tail, timeout);
+            self.queue.memory.sleep(self.queue.index(word::HEAD), self.tail, timeout);
         }
         waiting.store(0, Ordering::Relaxed);
         if self.ready() { Waited::Ready } else { Waited::Nothing }
@@ -220,18 +232,20 @@ impl Consumer {
             return Err(RingError::Broken("its head index is impossible"));
         }
         let [length, fds, sequence] = [0, 1, 2].map(|field| self.queue.description(self.tail, field).load(Ordering::Relaxed));
-        if length as usize > MAX_MESSAGE {
+        if length as usize > M::SLOT_BYTES {
             return Err(RingError::Broken("a message longer than its slot"));
         }
         if sequence != self.tail {
             return Err(RingError::Broken("a message out of turn"));
         }
-        memory::copy_out(self.queue.slot(self.tail), length as usize, message);
+        copy_out(self.queue.slot(self.tail), length as usize, message);
         self.tail = self.tail.wrapping_add(1) & INDEX;
         self.queue.word(word::TAIL).store(self.tail, Ordering::Release);
         Ok(Some(Description { fds, sequence }))
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

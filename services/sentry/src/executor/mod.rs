@@ -9,6 +9,7 @@
 mod blocking;
 mod futex;
 mod poller;
+mod sleep;
 mod timer;
 mod wait;
 mod worker;

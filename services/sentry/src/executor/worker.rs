@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32, Ordering, fence},
+        atomic::{AtomicBool, AtomicU32},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::{
     futex::{futex_wait_until, futex_wake},
+    sleep,
     timer::Deadlines,
 };
 
@@ -127,12 +128,8 @@ pub(super) fn deadlines(worker: usize) -> &'static Deadlines {
 pub(super) fn wake(index: usize) {
     let workers = workers();
     let worker = &workers.all[index];
-    fence(Ordering::SeqCst);
-    if worker.asleep.load(Ordering::Relaxed) && worker.asleep.swap(false, Ordering::SeqCst) {
-        let word = workers.word(index);
-        word.store(0, Ordering::SeqCst);
-        futex_wake(word);
-    }
+    let word = workers.word(index);
+    sleep::wake(&worker.asleep, word, || futex_wake(word));
 }
 
 pub(super) fn spawn(cpu: usize, future: impl Future<Output = ()> + Send + 'static) {
@@ -247,15 +244,11 @@ fn sleep(workers: &Workers, index: usize) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     };
-    me.asleep.store(true, Ordering::SeqCst);
-    word.store(1, Ordering::SeqCst);
-    fence(Ordering::SeqCst);
-    let posted = workers.posts.as_ref().is_some_and(|posts| posts.any(index));
-    if !posted && me.queue.lock().is_empty() && me.deadlines.first() == deadline {
-        futex_wait_until(word, 1, until);
-    }
-    me.asleep.store(false, Ordering::SeqCst);
-    word.store(0, Ordering::SeqCst);
+    let idle = || {
+        let posted = workers.posts.as_ref().is_some_and(|posts| posts.any(index));
+        !posted && me.queue.lock().is_empty() && me.deadlines.first() == deadline
+    };
+    sleep::sleep(&me.asleep, word, idle, || futex_wait_until(word, 1, until));
 }
 
 /// Binds a thread (0: the calling one) to a host CPU. A host that forbids it only costs speed.
