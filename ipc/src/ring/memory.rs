@@ -1,7 +1,7 @@
 //! The shared memory file, seen as atomic words only: the other side may write to it at any time, so that there is never a
 //! reference to plain memory in it, and a message is copied word by word.
 
-use super::{SLOT_WORDS, MAX_MESSAGE, futex, shared::Shared};
+use super::{MAX_MESSAGE, SLOT_WORDS, futex, shared::Shared};
 use crate::Errno;
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},

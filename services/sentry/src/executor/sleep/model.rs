@@ -1,11 +1,11 @@
 //! A worker, guests that post to it and tasks that are given to it, under a model checker: it tries all ways in which they can
 //! interleave (with a few preemptions). Nothing sleeps for a time here, so that a wake-up that is lost is a deadlock.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use loom::{
     sync::{
-        Arc, Condvar, Mutex,
+        Condvar, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering, Ordering::SeqCst, fence},
     },
     thread,
@@ -110,7 +110,9 @@ fn a_worker_hears_of_every_post() {
             thread::spawn(move || worker.post(slot))
         });
         worker.run(2);
-        posters.map(|poster| poster.join().unwrap());
+        for poster in posters {
+            poster.join().unwrap();
+        }
     });
 }
 
@@ -121,7 +123,9 @@ fn a_worker_hears_of_posts_and_tasks_that_come_at_once() {
         let (poster, giver) = (worker.clone(), worker.clone());
         let threads = [thread::spawn(move || poster.post(0)), thread::spawn(move || giver.give(7))];
         worker.run(2);
-        threads.map(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
 }
 

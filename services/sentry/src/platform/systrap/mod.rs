@@ -17,6 +17,8 @@ mod filter;
 mod frame;
 mod intervals;
 mod layout;
+#[cfg(test)]
+mod model;
 mod posts;
 mod record;
 mod regions;
