@@ -52,6 +52,11 @@ struct Attributes {
   createdNanoseconds @19 :UInt32;
 }
 
+struct Published {
+  dentry @0 :UInt64;
+  inode @1 :UInt64;
+}
+
 enum ForeignFs {
   proc @0;
   sysfs @1;
@@ -165,6 +170,7 @@ struct Request {
     sync :group { everything @40 :Bool; }
     mount :group { fstype @41 :Data; options @42 :Data; }
     unmount @43 :Void;
+    publication @44 :Void;
   }
 }
 
@@ -172,8 +178,10 @@ struct Reply {
   union {
     error @0 :Int32;
     done @1 :Void;
-    node :group { id @2 :UInt64; attributes @3 :Attributes; }
-    opened :group { id @4 :UInt64; attributes @5 :Attributes; created @6 :Bool; hasFd @7 :Bool; }
+    node :group { id @2 :UInt64; attributes @3 :Attributes; published @17 :Published; }
+    opened :group {
+      id @4 :UInt64; attributes @5 :Attributes; created @6 :Bool; hasFd @7 :Bool; published @18 :Published; inMemory @19 :Bool;
+    }
     attributes @8 :Attributes;
     bytes @9 :Data;
     entries @10 :List(DirEntry);
@@ -181,5 +189,6 @@ struct Reply {
     lock :group { union { none @12 :Void; held @13 :Lock; } }
     mounts @14 :List(MountInfo);
     foreign :group { place @15 :Foreign; second @16 :Bool; }
+    publication :group { root @20 :Published; mount @21 :UInt32; }
   }
 }

@@ -8,6 +8,7 @@
 //! | [`setup`] | what the supervisor and the services tell each other |
 //! | [`vfs`] | what the sentry asks of vfs |
 //! | [`gofer`] | what vfs asks of the gofer |
+//! | [`published`] | the names and attributes that vfs lets the sentry see without asking |
 //! | [`service`] | the scaffolding of every service's `main` |
 //! | [`confine`] | what a service takes away from itself before it serves |
 //! | [`debug`] | the gRPC server that costs nothing until someone connects |
@@ -20,6 +21,8 @@ pub mod confine;
 pub mod debug;
 mod errno;
 pub mod gofer;
+mod mapping;
+pub mod published;
 pub mod ring;
 pub mod rpc;
 mod schema;

@@ -12,7 +12,10 @@ mod futex;
 mod memory;
 mod shared;
 
-use crate::Errno;
+use crate::{
+    Errno,
+    mapping::{self, Access},
+};
 use memory::Memory;
 use shared::{Shared, Word, copy_in, copy_out};
 use std::{
@@ -96,12 +99,12 @@ pub struct Ring {
 impl Ring {
     /// Makes the memory file, all zero, which is an empty ring. Its size is sealed.
     pub fn create() -> Result<OwnedFd, (&'static str, Errno)> {
-        memory::create(BYTES)
+        mapping::create(c"bulkhead-ring", BYTES)
     }
 
     /// Maps a ring's memory; a file that could shrink under us is refused.
     pub fn map(file: impl AsFd) -> Result<Ring, (&'static str, Errno)> {
-        Ok(Ring { memory: Arc::new(Memory::map(file.as_fd(), BYTES)?) })
+        Ok(Ring { memory: Arc::new(Memory::map(file.as_fd(), BYTES, Access::ReadWrite)?) })
     }
 
     /// The sending end of a queue.

@@ -62,7 +62,7 @@ fn the_indices_wrap() {
     let (mut producer, mut consumer) = (ring.producer(Direction::Requests), ring.consumer(Direction::Requests));
     (producer.head, consumer.tail) = (INDEX - 1, INDEX - 1);
     for place in [word::HEAD, word::TAIL] {
-        ring.memory.header()[place].store(INDEX - 1, Ordering::SeqCst);
+        ring.memory.words32()[place].store(INDEX - 1, Ordering::SeqCst);
     }
     let mut message = Vec::new();
     for n in 0..2 * SLOTS {
@@ -98,7 +98,7 @@ proptest! {
         let mut producer = ring.producer(Direction::Replies);
         let mut message = Vec::new();
         for (index, value) in words {
-            ring.memory.header()[index].store(value, Ordering::SeqCst);
+            ring.memory.words32()[index].store(value, Ordering::SeqCst);
             if let Ok(Some(_)) = consumer.take(&mut message) {
                 prop_assert!(message.len() <= MAX_MESSAGE);
             }

@@ -2,11 +2,13 @@
 //! enum values, and bounded lists. Ids are still only what the other side says they are.
 
 use super::{
-    At, Attributes, Caller, DirEntry, Foreign, ForeignFs, FsStatistics, Lock, LockFamily, LockKind, MountInfo, NodeId, Reply,
-    Request, SetTime, Timestamp,
+    At, Attributes, Caller, DirEntry, Foreign, ForeignFs, FsStatistics, Lock, LockFamily, LockKind, MountInfo, NodeId, Published,
+    Reply, Request, SetTime, Timestamp,
 };
 use crate::{
-    Errno, vfs_capnp as schema,
+    Errno,
+    published::Key,
+    vfs_capnp as schema,
     wire::{self, DecodeError, bounded, count},
 };
 
@@ -101,6 +103,7 @@ fn get_request(from: schema::request::Reader<'_>) -> Result<Request, DecodeError
             options: bounded(group.get_options()?, OPTIONS_LIMIT, "mount options")?,
         },
         Which::Unmount(()) => Request::Unmount { at: at()?, flags: flags()? },
+        Which::Publication(()) => Request::Publication,
     })
 }
 
@@ -109,12 +112,18 @@ fn get_reply(from: schema::reply::Reader<'_>) -> Result<Reply, DecodeError> {
     Ok(match from.which()? {
         Which::Error(number) => Reply::Error(Errno::new(number)),
         Which::Done(()) => Reply::Done,
-        Which::Node(group) => Reply::Node { node: NodeId(group.get_id()), attributes: get_attributes(group.get_attributes()?)? },
+        Which::Node(group) => Reply::Node {
+            node: NodeId(group.get_id()),
+            attributes: get_attributes(group.get_attributes()?)?,
+            published: get_published(group.get_published()?),
+        },
         Which::Opened(group) => Reply::Opened {
             node: NodeId(group.get_id()),
             attributes: get_attributes(group.get_attributes()?)?,
             created: group.get_created(),
             has_fd: group.get_has_fd(),
+            published: get_published(group.get_published()?),
+            in_memory: group.get_in_memory(),
         },
         Which::Attributes(attributes) => Reply::Attributes(get_attributes(attributes?)?),
         Which::Bytes(bytes) => Reply::Bytes(bytes?.to_vec()),
@@ -143,6 +152,7 @@ fn get_reply(from: schema::reply::Reader<'_>) -> Result<Reply, DecodeError> {
             Reply::Mounts(mounts)
         }
         Which::Foreign(group) => Reply::Foreign { place: get_foreign(group.get_place()?)?, second: group.get_second() },
+        Which::Publication(group) => Reply::Publication { root: get_published(group.get_root()?), mount: group.get_mount() },
     })
 }
 
@@ -178,6 +188,10 @@ fn get_at(from: schema::at::Reader<'_>) -> Result<At, DecodeError> {
 
 fn get_time(seconds: i64, nanoseconds: u32) -> Result<Timestamp, DecodeError> {
     if nanoseconds < 1_000_000_000 { Ok(Timestamp { seconds, nanoseconds }) } else { Err(DecodeError::Invalid("nanoseconds")) }
+}
+
+fn get_published(from: schema::published::Reader<'_>) -> Published {
+    Published { dentry: Key(from.get_dentry()), inode: Key(from.get_inode()) }
 }
 
 pub(crate) fn get_set_time(from: schema::set_time::Reader<'_>) -> Result<SetTime, DecodeError> {

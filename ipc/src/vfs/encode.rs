@@ -1,8 +1,8 @@
 //! From types to the wire.
 
 use super::{
-    At, Attributes, Caller, DirEntry, Foreign, ForeignFs, FsStatistics, Lock, LockFamily, LockKind, Reply, Request, SetTime,
-    Timestamp,
+    At, Attributes, Caller, DirEntry, Foreign, ForeignFs, FsStatistics, Lock, LockFamily, LockKind, Published, Reply, Request,
+    SetTime, Timestamp,
 };
 use crate::{
     vfs_capnp as schema,
@@ -186,6 +186,7 @@ fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
             to.set_flags((*flags).into());
             to.set_unmount(());
         }
+        Request::Publication => to.set_publication(()),
     }
 }
 
@@ -193,14 +194,17 @@ fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
     match reply {
         Reply::Error(errno) => to.set_error(errno.number()),
         Reply::Done => to.set_done(()),
-        Reply::Node { node, attributes } => {
+        Reply::Node { node, attributes, published } => {
             let mut group = to.init_node();
             group.set_id(node.0);
+            put_published(published, group.reborrow().init_published());
             put_attributes(attributes, group.init_attributes());
         }
-        Reply::Opened { node, attributes, created, has_fd } => {
+        Reply::Opened { node, attributes, created, has_fd, published, in_memory } => {
             let mut group = to.init_opened();
             group.set_id(node.0);
+            group.set_in_memory(*in_memory);
+            put_published(published, group.reborrow().init_published());
             group.set_created(*created);
             group.set_has_fd(*has_fd);
             put_attributes(attributes, group.init_attributes());
@@ -233,6 +237,11 @@ fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
             group.set_second(*second);
             put_foreign(place, group.init_place());
         }
+        Reply::Publication { root, mount } => {
+            let mut group = to.init_publication();
+            group.set_mount(*mount);
+            put_published(root, group.init_root());
+        }
     }
 }
 
@@ -252,6 +261,11 @@ fn put_at(at: &At, mut to: schema::at::Builder<'_>) {
     to.set_base(at.base.0);
     to.set_path(&at.path);
     to.set_follow(at.follow);
+}
+
+fn put_published(published: &Published, mut to: schema::published::Builder<'_>) {
+    to.set_dentry(published.dentry.0);
+    to.set_inode(published.inode.0);
 }
 
 fn put_timestamp(time: Timestamp, mut to: schema::timestamp::Builder<'_>) {

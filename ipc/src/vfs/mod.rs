@@ -8,10 +8,11 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
+pub mod permissions;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::Errno;
+use crate::{Errno, published::Key};
 
 /// A file or directory that vfs keeps alive for the sentry: one reference per handed-out id, given back by
 /// [`Request::Forget`]. Ids are never reused within a sandbox's life.
@@ -106,6 +107,14 @@ pub enum SetTime {
     Now,
     /// A given time.
     To(Timestamp),
+}
+
+/// Under which keys a place is [published](crate::published); none if it is not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Published {
+    pub dentry: Key,
+    pub inode: Key,
 }
 
 /// The file systems whose contents are views of the sentry's own state.
@@ -292,6 +301,8 @@ pub enum Request {
     Mount { source: Option<At>, at: At, fstype: Vec<u8>, flags: u64, options: Vec<u8> },
     /// umount2(2).
     Unmount { at: At, flags: u32 },
+    /// The memory in which vfs publishes what it knows; answered by `Publication`.
+    Publication,
 }
 
 /// A reply.
@@ -303,9 +314,10 @@ pub enum Reply {
     /// It is done.
     Done,
     /// A node, referenced.
-    Node { node: NodeId, attributes: Attributes },
-    /// An open file, referenced. For a regular file the reply's one fd is attached.
-    Opened { node: NodeId, attributes: Attributes, created: bool, has_fd: bool },
+    Node { node: NodeId, attributes: Attributes, published: Published },
+    /// An open file, referenced. For a regular file the reply's one fd is attached; `in_memory` says that it is a memory file of
+    /// vfs, which allows all access.
+    Opened { node: NodeId, attributes: Attributes, created: bool, has_fd: bool, published: Published, in_memory: bool },
     /// Attributes.
     Attributes(Attributes),
     /// Bytes.
@@ -320,4 +332,6 @@ pub enum Reply {
     Mounts(Vec<MountInfo>),
     /// The walk left vfs. `second` says that it was the second path of a request with two.
     Foreign { place: Foreign, second: bool },
+    /// Where the root of the mount tree ([`NodeId::ROOT`]) is published, and its mount. The region's fd is attached, if there is one.
+    Publication { root: Published, mount: u32 },
 }

@@ -35,6 +35,11 @@ fn node() -> impl Strategy<Value = NodeId> {
     any::<u64>().prop_map(NodeId)
 }
 
+fn published() -> impl Strategy<Value = Published> {
+    any::<(u64, u64)>()
+        .prop_map(|(dentry, inode)| Published { dentry: crate::published::Key(dentry), inode: crate::published::Key(inode) })
+}
+
 fn family() -> impl Strategy<Value = LockFamily> {
     prop_oneof![Just(LockFamily::Record), Just(LockFamily::Flock)]
 }
@@ -93,6 +98,7 @@ fn request() -> impl Strategy<Value = Request> {
         (node(), family(), any::<u64>()).prop_map(|(node, family, owner)| Request::DropLocks { node, family, owner }),
         node().prop_map(|root| Request::Mounts { root }),
         option::of(node()).prop_map(|node| Request::Sync { node }),
+        Just(Request::Publication),
     ];
     prop_oneof![walks, changes, nodes]
 }
@@ -168,12 +174,14 @@ fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         any::<i32>().prop_map(|number| Reply::Error(Errno::new(number))),
         Just(Reply::Done),
-        (node(), attributes()).prop_map(|(node, attributes)| Reply::Node { node, attributes }),
-        (node(), attributes(), any::<bool>(), any::<bool>()).prop_map(|(node, attributes, created, has_fd)| Reply::Opened {
+        (node(), attributes(), published()).prop_map(|(node, attributes, published)| Reply::Node { node, attributes, published }),
+        (node(), attributes(), published(), any::<[bool; 3]>()).prop_map(|(node, attributes, published, flags)| Reply::Opened {
             node,
             attributes,
-            created,
-            has_fd
+            created: flags[0],
+            has_fd: flags[1],
+            published,
+            in_memory: flags[2],
         }),
         attributes().prop_map(Reply::Attributes),
         bytes().prop_map(Reply::Bytes),
@@ -182,6 +190,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         option::of(lock()).prop_map(Reply::Lock),
         vec(mount, 0..5).prop_map(Reply::Mounts),
         (foreign(), any::<bool>()).prop_map(|(place, second)| Reply::Foreign { place, second }),
+        (published(), any::<u32>()).prop_map(|(root, mount)| Reply::Publication { root, mount }),
     ]
 }
 

@@ -9,7 +9,10 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use bulkhead_ipc::{Errno, vfs::Timestamp};
+use bulkhead_ipc::{
+    Errno,
+    vfs::{Attributes, Timestamp},
+};
 
 fn check(result: libc::c_long) -> Result<usize, Errno> {
     usize::try_from(result).map_err(|_| Errno::last())
@@ -37,6 +40,17 @@ pub struct FileStatus {
     pub modified: Timestamp,
     /// Last change of the host's inode.
     pub changed: Timestamp,
+}
+
+impl FileStatus {
+    /// Puts in what the memory file knows of a file whose attributes these are; each may have changed last.
+    pub fn complete(&self, attributes: &mut Attributes) {
+        attributes.size = self.size;
+        attributes.blocks = self.blocks;
+        attributes.accessed = self.accessed;
+        attributes.modified = self.modified;
+        attributes.changed = attributes.changed.max(self.changed);
+    }
 }
 
 /// fstat(2).

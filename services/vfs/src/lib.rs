@@ -14,6 +14,7 @@
 //! | [`tree`] | file systems: names and inodes, in memory, over a lower layer, or on the host |
 //! | [`locks`] | advisory locks |
 //! | [`nodes`] | what the sentry holds |
+//! | [`publish`] | what the sentry sees without asking |
 //! | [`gofer`] | the client of the gofer |
 //! | [`world`] | all of the above together, and how it is set up |
 //! | [`host`] | the host's system calls; the only unsafe code |
@@ -31,6 +32,7 @@ pub mod mounts;
 pub mod nodes;
 pub mod operations;
 pub mod permissions;
+pub mod publish;
 pub mod server;
 pub mod tree;
 pub mod walk;

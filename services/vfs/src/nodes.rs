@@ -24,6 +24,7 @@ impl Nodes {
     /// With the root of the mount tree, which stays.
     pub fn new(tree: &mut Tree, root: Place) -> Nodes {
         tree.hold(root.dentry);
+        tree.count_node(root.dentry, true);
         let nodes = HashMap::from([(NodeId::ROOT, Node { place: root, references: 1 })]);
         Nodes { nodes, by_place: HashMap::from([(root, NodeId::ROOT)]), next: NodeId::ROOT.0 + 1 }
     }
@@ -44,6 +45,7 @@ impl Nodes {
         let id = NodeId(self.next);
         self.next += 1;
         tree.hold(place.dentry);
+        tree.count_node(place.dentry, true);
         self.by_place.insert(place, id);
         self.nodes.insert(id, Node { place, references: 1 });
         id
@@ -68,6 +70,7 @@ impl Nodes {
         let place = node.place;
         self.nodes.remove(&id);
         self.by_place.remove(&place);
+        tree.count_node(place.dentry, false);
         tree.release(place.dentry);
     }
 

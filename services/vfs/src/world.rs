@@ -12,6 +12,7 @@ use crate::{
     mounts::{InForeign, Mount, Mounts, Place, Target, options::TmpfsOptions},
     nodes::Nodes,
     permissions::Capability,
+    publish::Publisher,
     tree::{FsKind, NewFile, Tree},
     walk::{End, Stop, Walk},
 };
@@ -30,8 +31,12 @@ pub struct World {
     pub mounts: Mounts,
     /// What the sentry holds.
     pub nodes: Nodes,
+    /// What the sentry sees without asking.
+    pub published: Publisher,
     /// Bytes of the machine's memory.
     pub memory: u64,
+    /// Requests that were answered.
+    pub answered: u64,
 }
 
 /// Why the world could not be made as it was asked for.
@@ -85,7 +90,7 @@ impl World {
         let Target::Tree { root, .. } = mount.target else { return Err(SetupError::NoRoot) };
         let id = mounts.add(mount, None).map_err(failed(first))?;
         let nodes = Nodes::new(&mut tree, Place { mount: id, dentry: root });
-        let mut world = World { tree, mounts, nodes, memory };
+        let mut world = World { tree, mounts, nodes, published: Publisher::default(), memory, answered: 0 };
         for spec in rest {
             world.mount_spec(gofer, spec).map_err(failed(spec))?;
         }

@@ -17,13 +17,27 @@ use crate::task::Thread;
 
 /// How much vfs is asked for at a time, in bytes of entries.
 const BATCH: u32 = 32 * 1024;
+/// Bytes of an entry without its name, as vfs counts them, at most.
+const RECORD: usize = 19 + 1 + 7;
+/// Bytes of the largest entry.
+const LARGEST_RECORD: usize = RECORD + 255;
 
 /// An open directory.
 pub struct DirectoryFile {
     handle: Arc<NodeHandle>,
     inode: (u64, u64),
-    /// Entries that vfs gave and no getdents has taken yet, last first, and the position of the first of them.
-    ahead: Mutex<(u64, Vec<DirEntry>)>,
+    ahead: Mutex<Ahead>,
+}
+
+/// What vfs gave and no getdents has taken yet.
+#[derive(Default)]
+struct Ahead {
+    /// Last first.
+    entries: Vec<DirEntry>,
+    /// The position of the first of them.
+    position: u64,
+    /// Where the directory ended; who reads on from there is told so, once, before vfs is asked again.
+    end: Option<u64>,
 }
 
 impl DirectoryFile {
@@ -37,15 +51,19 @@ impl DirectoryFile {
         self.inode
     }
 
-    fn fetch(&self, cookie: u64) -> Result<Vec<DirEntry>, Errno> {
+    fn fetch(&self, cookie: u64, ahead: &mut Ahead) -> Result<(), Errno> {
         let request = Request::ReadDir { node: self.handle.node, cookie, space: BATCH };
-        match self.handle.client().call(&request)?.0 {
-            Reply::Entries(mut entries) => {
-                entries.reverse();
-                Ok(entries)
-            }
-            other => Err(unexpected(&other)),
-        }
+        let entries = match self.handle.client().call(&request)?.0 {
+            Reply::Entries(entries) => entries,
+            other => return Err(unexpected(&other)),
+        };
+        // What vfs keeps itself comes in batches that are full but for the last. What it passes on from a host need not.
+        let bytes: usize = entries.iter().map(|entry| RECORD + entry.name.len()).sum();
+        let is_last = self.handle.is_published() && bytes + LARGEST_RECORD < BATCH as usize;
+        ahead.end = entries.last().filter(|_| is_last).map(|entry| entry.next);
+        ahead.entries = entries;
+        ahead.entries.reverse();
+        Ok(())
     }
 }
 
@@ -65,25 +83,32 @@ impl FileOps for DirectoryFile {
     fn read_directory(&self, _: &Thread, file: &OpenFile, emit: &mut dyn FnMut(&DirEntry) -> bool) -> Result<(), Errno> {
         let mut position = file.position.lock();
         let mut ahead = self.ahead.lock();
-        let (at, entries) = &mut *ahead;
-        if *at != *position || *position == 0 {
-            entries.clear();
+        if ahead.position != *position || *position == 0 {
+            *ahead = Ahead::default();
         }
+        let mut emitted = false;
         loop {
-            if entries.is_empty() {
-                *entries = self.fetch(*position)?;
-                if entries.is_empty() {
+            if ahead.entries.is_empty() {
+                if ahead.end == Some(*position) {
+                    if !emitted {
+                        ahead.end = None;
+                    }
+                    return Ok(());
+                }
+                self.fetch(*position, &mut ahead)?;
+                if ahead.entries.is_empty() {
                     return Ok(());
                 }
             }
-            while let Some(entry) = entries.last() {
+            while let Some(entry) = ahead.entries.last() {
                 if !emit(entry) {
-                    *at = *position;
+                    ahead.position = *position;
                     return Ok(());
                 }
+                emitted = true;
                 *position = entry.next;
-                *at = entry.next;
-                entries.pop();
+                ahead.position = entry.next;
+                ahead.entries.pop();
             }
         }
     }

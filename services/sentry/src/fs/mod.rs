@@ -1,13 +1,14 @@
 //! Files as the guest holds them: fd tables, open file descriptions and what stands behind them.
 //!
 //! Files on mounts belong to vfs: the sentry asks it for every path ([`path`]) and works on the host fds that it donates
-//! ([`regular`]). Everything without a path on a mount (pipes, anonymous files, [`special`] file systems) is the sentry's own.
+//! ([`regular`]); what vfs publishes it need not ask for ([`cached`]). Everything without a path on a mount (pipes, anonymous files, [`special`] file systems) is the sentry's own.
 //!
 //! Invariants: no call into another service is made while an fd table is locked; an [`OpenFile`] is released by the call that
 //! drops its last reference; data never goes through vfs.
 
 mod anonymous;
 pub mod buffers;
+pub mod cached;
 pub mod context;
 pub mod device;
 pub mod directory;

@@ -1,16 +1,22 @@
 //! open(2): from a path to an open file description.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bulkhead_ipc::{
     Errno,
-    vfs::{Attributes, Reply, Request},
+    vfs::{
+        Attributes, Reply, Request,
+        permissions::{EXECUTE, READ, permit},
+    },
 };
 
 use super::{
-    Location, OpenFile, device,
+    FileOps, Location, OpenFile, device,
     directory::DirectoryFile,
-    path::{Answer, Walk, locate},
+    path::{Answer, Target, Walk, locate},
     path_file::PathFile,
     pipe,
     regular::RegularFile,
@@ -119,14 +125,19 @@ fn start(thread: &Thread, walk: &mut Walk<'_>, request: &OpenRequest) -> Result<
         let ops = Arc::new(PathFile::new(location.clone()));
         return Ok(Opening::Done(OpenFile::new(ops, request.flags, Some(location))));
     }
+    if let Some(opened) = open_known(walk, &target, request.flags, false) {
+        return opened.map(Opening::Done);
+    }
     let umask = thread.fs().umask.load(Ordering::Relaxed);
     let mode = match has(libc::O_CREAT) || has(libc::O_TMPFILE) {
         true => request.mode & 0o7777 & !umask,
         false => 0,
     };
     match walk.ask(target, |at| Request::Open { at, flags: request.flags, mode, execute: false })? {
-        Answer::Vfs(Reply::Opened { node, attributes, created: _, has_fd: _ }, fd) => {
-            opened(thread, thread.kernel.vfs.handle(node), attributes, fd, request.flags)
+        Answer::Vfs(Reply::Opened { node, attributes, published, in_memory, .. }, fd) => {
+            let handle = thread.kernel.vfs.handle_at(node, published, attributes.mount);
+            let fd = keep(&handle, fd, in_memory, request.flags);
+            opened(thread, handle, attributes, fd, request.flags)
         }
         Answer::Vfs(other, _) => Err(unexpected(&other)),
         Answer::Special(place) => {
@@ -153,20 +164,67 @@ fn start(thread: &Thread, walk: &mut Walk<'_>, request: &OpenRequest) -> Result<
     }
 }
 
+/// Keeps a node that vfs opened for the next time, with its fd if that is good for another open; the fd, and whether it is a memory
+/// file.
+fn keep(handle: &Arc<NodeHandle>, fd: Option<OwnedFd>, in_memory: bool, flags: u32) -> Option<(Arc<OwnedFd>, bool)> {
+    let fd = fd.map(|fd| (Arc::new(fd), in_memory));
+    let reads = flags as i32 & libc::O_ACCMODE == libc::O_RDONLY;
+    let file = fd.as_ref().filter(|_| in_memory || reads);
+    if fd.is_none() || file.is_some() {
+        handle.client().cache.keep(handle, file.map(|(fd, in_memory)| (fd, *in_memory)));
+    }
+    fd
+}
+
+/// Opens for reading what was opened lately, without asking vfs; `None` if vfs has to be asked.
+fn open_known(walk: &Walk<'_>, target: &Target, flags: u32, execute: bool) -> Option<Result<Arc<OpenFile>, Errno>> {
+    let needs_vfs = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_NOATIME | TMPFILE_BIT;
+    if flags as i32 & needs_vfs != libc::O_RDONLY {
+        return None;
+    }
+    let found = match walk.look(target)? {
+        Ok(found) => found,
+        Err(errno) => return Some(Err(errno)),
+    };
+    let attributes = &found.inode.attributes;
+    let kind = attributes.mode & libc::S_IFMT;
+    if kind != libc::S_IFDIR && kind != libc::S_IFREG {
+        return None;
+    }
+    if kind == libc::S_IFREG && flags as i32 & libc::O_DIRECTORY != 0 {
+        return Some(Err(Errno::ENOTDIR));
+    }
+    let executable = kind == libc::S_IFREG && found.mount_flags & libc::ST_NOEXEC as u32 == 0;
+    if execute && !executable {
+        return Some(Err(Errno::EACCES));
+    }
+    if let Err(errno) = permit(&walk.caller, attributes, if execute { EXECUTE } else { READ }) {
+        return Some(Err(errno));
+    }
+    let (handle, ops): (_, Arc<dyn FileOps>) = if kind == libc::S_IFDIR {
+        let handle = walk.cache().node(found.spot)?;
+        (handle.clone(), Arc::new(DirectoryFile::new(handle, attributes)))
+    } else {
+        let (handle, fd, in_memory) = walk.cache().file(&found)?;
+        (handle.clone(), Arc::new(RegularFile::new(handle, fd, in_memory, attributes, flags)))
+    };
+    Some(Ok(OpenFile::new(ops, flags, Some(Location::Vfs(handle)))))
+}
+
 /// What stands behind a node that vfs opened.
 fn opened(
     thread: &Thread,
     handle: Arc<NodeHandle>,
     attributes: Attributes,
-    fd: Option<std::os::fd::OwnedFd>,
+    fd: Option<(Arc<OwnedFd>, bool)>,
     flags: u32,
 ) -> Result<Opening, Errno> {
     let nodev = attributes.mount_flags & libc::ST_NODEV as u32 != 0;
     let location = Some(Location::Vfs(handle.clone()));
     let file = match attributes.mode & libc::S_IFMT {
         libc::S_IFREG => {
-            let fd = fd.ok_or(Errno::EIO)?;
-            OpenFile::new(Arc::new(RegularFile::new(handle, fd, &attributes, flags)), flags, location)
+            let (fd, in_memory) = fd.ok_or(Errno::EIO)?;
+            OpenFile::new(Arc::new(RegularFile::new(handle, fd, in_memory, &attributes, flags)), flags, location)
         }
         libc::S_IFDIR => OpenFile::new(Arc::new(DirectoryFile::new(handle, &attributes)), flags, location),
         libc::S_IFIFO => return Ok(Opening::Fifo(handle, attributes)),
@@ -185,10 +243,14 @@ pub fn open_executable(thread: &Thread, directory: FdNumber, path: &[u8], flags:
     let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
     let target = walk.resolve(directory, path, follow, flags & libc::AT_EMPTY_PATH != 0)?;
     let read_only = libc::O_RDONLY as u32;
+    if let Some(opened) = open_known(&walk, &target, read_only, true) {
+        return opened;
+    }
     let answer = walk.ask(target, |at| Request::Open { at, flags: read_only, mode: 0, execute: true })?;
     match answer {
-        Answer::Vfs(Reply::Opened { node, attributes, .. }, fd) => {
-            let handle = thread.kernel.vfs.handle(node);
+        Answer::Vfs(Reply::Opened { node, attributes, published, in_memory, .. }, fd) => {
+            let handle = thread.kernel.vfs.handle_at(node, published, attributes.mount);
+            let fd = keep(&handle, fd, in_memory, read_only);
             match attributes.mode & libc::S_IFMT {
                 libc::S_IFREG => {}
                 libc::S_IFLNK => return Err(Errno::ELOOP),

@@ -14,6 +14,7 @@ use bulkhead_ipc::{
 
 use super::{
     Location, OpenFile,
+    cached::{Cache, Found},
     special::{EXECUTE, Link, SpecialPlace, permit},
     vfs::{NodeHandle, unexpected},
     walk::{self, Ending, Ground, Lead},
@@ -236,6 +237,25 @@ impl<'t> Walk<'t> {
         }
     }
 
+    /// What vfs lets everybody see.
+    pub fn cache(&self) -> &'t Cache {
+        &self.thread.kernel.vfs.cache
+    }
+
+    /// Where a target is, without asking vfs; `None` if vfs has to be asked.
+    pub fn look(&self, target: &Target) -> Option<Result<Found, Errno>> {
+        let spot = |location: &Location| match location {
+            Location::Vfs(handle) => handle.spot,
+            Location::Special(_) => None,
+        };
+        match target {
+            Target::Vfs { at, base: Some(base) } => {
+                self.cache().walk(&at.caller, spot(&self.root)?, spot(base)?, &at.path, at.follow)
+            }
+            _ => None,
+        }
+    }
+
     /// Carries out a request about one path. `make` may be called several times.
     pub fn ask(&mut self, mut target: Target, make: impl Fn(At) -> Request) -> Result<Answer, Errno> {
         loop {
@@ -278,6 +298,15 @@ impl<'t> Walk<'t> {
 
 /// stat(2) of a target.
 pub fn stat(walk: &mut Walk<'_>, target: Target) -> Result<Attributes, Errno> {
+    match walk.look(&target) {
+        Some(Ok(found)) => {
+            if let Some(attributes) = walk.cache().attributes(&found) {
+                return Ok(attributes);
+            }
+        }
+        Some(Err(errno)) => return Err(errno),
+        None => {}
+    }
     match walk.ask(target, |at| Request::Stat { at })? {
         Answer::Vfs(Reply::Attributes(attributes), _) => Ok(attributes),
         Answer::Vfs(other, _) => Err(unexpected(&other)),
@@ -288,8 +317,19 @@ pub fn stat(walk: &mut Walk<'_>, target: Target) -> Result<Attributes, Errno> {
 
 /// The place that a target is, and its attributes, without opening it (chdir, O_PATH).
 pub fn locate(walk: &mut Walk<'_>, target: Target, directory: bool) -> Result<(Location, Attributes), Errno> {
+    if let Some(Ok(found)) = walk.look(&target)
+        && let Some(handle) = walk.cache().node(found.spot)
+        && let Some(attributes) = walk.cache().attributes(&found)
+    {
+        let is_directory = attributes.mode & libc::S_IFMT == libc::S_IFDIR;
+        return if directory && !is_directory { Err(Errno::ENOTDIR) } else { Ok((Location::Vfs(handle), attributes)) };
+    }
     match walk.ask(target, |at| Request::Lookup { at, directory })? {
-        Answer::Vfs(Reply::Node { node, attributes }, _) => Ok((Location::Vfs(walk.thread.kernel.vfs.handle(node)), attributes)),
+        Answer::Vfs(Reply::Node { node, attributes, published }, _) => {
+            let handle = walk.thread.kernel.vfs.handle_at(node, published, attributes.mount);
+            walk.thread.kernel.vfs.cache.keep(&handle, None);
+            Ok((Location::Vfs(handle), attributes))
+        }
         Answer::Vfs(other, _) => Err(unexpected(&other)),
         Answer::Special(place) => {
             let attributes = place.attributes(walk.thread)?;

@@ -31,7 +31,12 @@ use crate::{
 /// What a regular file is apart from its bytes.
 enum Origin {
     /// A file on a mount.
-    Node { handle: Arc<NodeHandle>, inode: (u64, u64) },
+    Node {
+        handle: Arc<NodeHandle>,
+        inode: (u64, u64),
+        /// The fd is a memory file of vfs, and with it the authority for size and times.
+        in_memory: bool,
+    },
     /// memfd_create(2).
     Memory { inode: LocalInode, name: Vec<u8> },
 }
@@ -51,12 +56,12 @@ const WRITE_FLAGS: i32 = libc::RWF_DSYNC | libc::RWF_SYNC | libc::RWF_HIPRI;
 
 impl RegularFile {
     /// A file on a mount, opened with `flags`.
-    pub fn new(handle: Arc<NodeHandle>, fd: OwnedFd, attributes: &Attributes, flags: u32) -> RegularFile {
+    pub fn new(handle: Arc<NodeHandle>, fd: Arc<OwnedFd>, in_memory: bool, attributes: &Attributes, flags: u32) -> RegularFile {
         let set_gid = libc::S_ISGID | libc::S_IXGRP;
         RegularFile {
-            fd: Arc::new(fd),
+            fd,
             writable: flags as i32 & libc::O_ACCMODE != libc::O_RDONLY,
-            origin: Arc::new(Origin::Node { handle, inode: (attributes.device, attributes.inode) }),
+            origin: Arc::new(Origin::Node { handle, inode: (attributes.device, attributes.inode), in_memory }),
             set_id: AtomicBool::new(attributes.mode & libc::S_ISUID != 0 || attributes.mode & set_gid == set_gid),
         }
     }
@@ -205,7 +210,10 @@ impl FileOps for RegularFile {
 
     fn attributes(&self, _: &Thread) -> Result<Attributes, Errno> {
         match &*self.origin {
-            Origin::Node { handle, .. } => stat_node(handle),
+            Origin::Node { handle, in_memory, .. } => {
+                let memory = in_memory.then(|| self.host_fd());
+                handle.published_attributes(memory).map_or_else(|| ask_for_attributes(handle), Ok)
+            }
             Origin::Memory { inode, .. } => {
                 let stat = host_io::stat(self.host_fd())?;
                 let mut attributes = inode.attributes(libc::S_IFREG, stat.st_size as u64);
@@ -282,6 +290,10 @@ pub(super) fn node_itself(handle: &NodeHandle) -> At {
 
 /// fstat(2) of a node.
 pub fn stat_node(handle: &NodeHandle) -> Result<Attributes, Errno> {
+    handle.published_attributes(None).map_or_else(|| ask_for_attributes(handle), Ok)
+}
+
+fn ask_for_attributes(handle: &NodeHandle) -> Result<Attributes, Errno> {
     match handle.client().call(&Request::Stat { at: node_itself(handle) })?.0 {
         Reply::Attributes(attributes) => Ok(attributes),
         other => Err(unexpected(&other)),

@@ -9,9 +9,14 @@ use std::{any::Any, sync::Arc};
 
 use bulkhead_ipc::{
     Errno,
-    vfs::{Attributes, DirEntry, Foreign, ForeignFs, FsStatistics, NodeId, Timestamp},
+    vfs::{
+        Attributes, DirEntry, Foreign, ForeignFs, FsStatistics, NodeId, Timestamp,
+        permissions::{self, Asker},
+    },
 };
 use parking_lot::Mutex;
+
+pub use bulkhead_ipc::vfs::permissions::{EXECUTE, READ, WRITE};
 
 use super::{FileOps, Location, Offset, OpenFile, UserBuffers, regular::path_of, vfs::NodeHandle};
 use crate::task::{Credentials, Thread};
@@ -226,37 +231,15 @@ impl SpecialPlace {
     }
 }
 
-/// Permission bits as access(2) has them.
-pub const READ: u32 = 4;
-/// See [`READ`].
-pub const WRITE: u32 = 2;
-/// See [`READ`].
-pub const EXECUTE: u32 = 1;
-
 /// Checks permission bits as path_resolution(7) says; EACCES.
 pub fn permit(credentials: &Credentials, attributes: &Attributes, wanted: u32) -> Result<(), Errno> {
-    const CAP_DAC_OVERRIDE: u32 = 1;
-    const CAP_DAC_READ_SEARCH: u32 = 2;
-    let mode = attributes.mode;
-    let granted = if credentials.fsuid == attributes.uid {
-        mode >> 6
-    } else if credentials.fsgid == attributes.gid || credentials.groups.contains(&attributes.gid) {
-        mode >> 3
-    } else {
-        mode
-    } & 7;
-    if wanted & !granted == 0 {
-        return Ok(());
-    }
-    let directory = mode & libc::S_IFMT == libc::S_IFDIR;
-    let executable = directory || mode & 0o111 != 0;
-    if credentials.has(CAP_DAC_OVERRIDE) && (wanted & EXECUTE == 0 || executable) {
-        return Ok(());
-    }
-    if credentials.has(CAP_DAC_READ_SEARCH) && (wanted == READ || directory && wanted & WRITE == 0) {
-        return Ok(());
-    }
-    Err(Errno::EACCES)
+    let asker = Asker {
+        uid: credentials.fsuid,
+        gid: credentials.fsgid,
+        groups: &credentials.groups,
+        capabilities: credentials.capabilities.effective,
+    };
+    permissions::permit(asker, attributes, wanted)
 }
 
 /// An open special directory. Its entries are taken as they were when it was read from the start.

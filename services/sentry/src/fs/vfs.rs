@@ -3,25 +3,34 @@
 
 use std::{
     collections::HashMap,
-    os::fd::OwnedFd,
-    sync::{Arc, Weak},
+    os::fd::{OwnedFd, RawFd},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
 use bulkhead_ipc::{
     Errno,
+    published::Key,
     rpc::{Client, RpcError},
-    vfs::{NodeId, Reply, Request},
+    vfs::{Attributes, NodeId, Published, Reply, Request},
 };
 use parking_lot::Mutex;
 
-use super::{locks::LockBook, pipe::Pipe};
+use super::{
+    cached::{Cache, Spot},
+    locks::LockBook,
+    pipe::Pipe,
+};
 use crate::executor::Executor;
 
 /// One connection per worker; calls are synchronous (vfs answers on the same CPU).
 pub struct VfsClient {
     connections: Vec<Mutex<Connection>>,
     forgotten: Mutex<Forgotten>,
+    /// What need not be asked for.
+    pub cache: Cache,
+    /// Where the root is published, and its mount.
+    root: OnceLock<(Published, u32)>,
     /// Locks that this sentry's processes hold and wait for.
     pub(super) locks: LockBook,
     /// The open FIFOs by (device, inode).
@@ -53,6 +62,8 @@ impl VfsClient {
         Arc::new(VfsClient {
             connections: clients.into_iter().map(connect).collect(),
             forgotten: Mutex::default(),
+            cache: Cache::default(),
+            root: OnceLock::new(),
             locks: LockBook::default(),
             fifos: Mutex::default(),
         })
@@ -60,8 +71,37 @@ impl VfsClient {
 
     /// Sends and waits. `Reply::Error` comes back as `Err`. An fd comes with `Reply::Opened { has_fd: true }`.
     pub fn call(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Errno> {
+        if matches!(request, Request::Unmount { .. }) {
+            // A mount is in use as long as somebody has a node of it.
+            self.cache.purge();
+            self.give_back(true);
+        }
         self.give_back(false);
-        self.exchange(request)
+        let mut outcome = self.exchange(request);
+        if matches!(outcome, Err(Errno::ENFILE)) {
+            self.cache.purge();
+            self.give_back(true);
+            outcome = self.exchange(request);
+        }
+        self.cache.sweep();
+        outcome
+    }
+
+    /// The root of the mount tree, from which everything begins. With the first one comes what vfs publishes.
+    pub fn root(self: &Arc<Self>) -> Arc<NodeHandle> {
+        let (published, mount) = *self.root.get_or_init(|| match self.call(&Request::Publication) {
+            Ok((Reply::Publication { root, mount }, file)) => {
+                if let Some(file) = file {
+                    self.cache.attach(file);
+                }
+                (root, mount)
+            }
+            outcome => {
+                tracing::warn!(?outcome, "vfs does not say what it publishes");
+                (Published::default(), 0)
+            }
+        });
+        self.handle_at(NodeId::ROOT, published, mount)
     }
 
     /// As `call`, for requests whose answer is `Done`.
@@ -74,7 +114,13 @@ impl VfsClient {
 
     /// Wraps a node that a reply handed out.
     pub fn handle(self: &Arc<Self>, node: NodeId) -> Arc<NodeHandle> {
-        Arc::new(NodeHandle { node, client: self.clone() })
+        self.handle_at(node, Published::default(), 0)
+    }
+
+    /// The same, of a node that is published, as seen through a mount.
+    pub fn handle_at(self: &Arc<Self>, node: NodeId, published: Published, mount: u32) -> Arc<NodeHandle> {
+        let spot = published.dentry.is_some().then_some(Spot { mount, dentry: published.dentry });
+        Arc::new(NodeHandle { node, spot, inode: published.inode, client: self.clone() })
     }
 
     fn exchange(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Errno> {
@@ -150,6 +196,10 @@ pub(super) fn unexpected(reply: &Reply) -> Errno {
 pub struct NodeHandle {
     /// The node.
     pub node: NodeId,
+    /// Where it is published; `None` if it is not.
+    pub(super) spot: Option<Spot>,
+    /// The file that it is, if it is published.
+    pub(super) inode: Key,
     /// Where it lives.
     pub(super) client: Arc<VfsClient>,
 }
@@ -158,6 +208,16 @@ impl NodeHandle {
     /// vfs.
     pub fn client(&self) -> &Arc<VfsClient> {
         &self.client
+    }
+
+    /// Whether it is published: vfs alone decides what it is.
+    pub(super) fn is_published(&self) -> bool {
+        self.spot.is_some()
+    }
+
+    /// fstat(2) without asking vfs, if that is possible; `memory` is the memory file behind it, if that is at hand.
+    pub(super) fn published_attributes(&self, memory: Option<RawFd>) -> Option<Attributes> {
+        self.client.cache.attributes_of(self.spot?, self.inode, memory)
     }
 }
 

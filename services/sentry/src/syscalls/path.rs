@@ -214,7 +214,16 @@ fn read_link(thread: &Thread, fd: FdNumber, path: UserAddress, buffer: UserAddre
     let mut walk = Walk::new(thread);
     // With an empty path the fd itself is the link (O_PATH | O_NOFOLLOW).
     let target = walk.resolve(fd, &path, false, fd != HERE)?;
-    let outcome = match walk.ask(target, |at| Request::Readlink { at }) {
+    let seen = match walk.look(&target) {
+        Some(Ok(found)) => walk.cache().target(&found),
+        Some(Err(errno)) => Some(Err(errno)),
+        None => None,
+    };
+    let asked = seen.map_or_else(
+        || walk.ask(target, |at| Request::Readlink { at }),
+        |seen| seen.map(|bytes| Answer::Vfs(Reply::Bytes(bytes), None)),
+    );
+    let outcome = match asked {
         Ok(Answer::Vfs(Reply::Bytes(bytes), _)) => Ok(bytes),
         Ok(Answer::Vfs(other, _)) => return wrong(other),
         Ok(Answer::Special(place)) => place.node.readlink(thread),

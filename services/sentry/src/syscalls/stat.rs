@@ -10,6 +10,7 @@ use super::path::{at_flags, path_argument, wrong};
 use crate::{
     abi::{Arguments, FdNumber, SysResult, UserAddress},
     fs::{
+        cached::Cache,
         path::{Answer, Walk, stat as attributes_of},
         pipe::PipeFile,
         regular::RegularFile,
@@ -224,6 +225,10 @@ fn check(thread: &Thread, fd: FdNumber, path: UserAddress, mode: u32, flags: i32
     }
     let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
     let target = walk.resolve(fd, &path, follow, flags & libc::AT_EMPTY_PATH != 0)?;
+    if let Some(found) = walk.look(&target) {
+        Cache::access(&walk.caller, &found?, mode)?;
+        return Ok(0);
+    }
     let attributes = match walk.ask(target, |at| Request::Access { at, mode })? {
         Answer::Vfs(Reply::Done, _) => return Ok(0),
         Answer::Vfs(other, _) => return wrong(other),

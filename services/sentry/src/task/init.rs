@@ -138,7 +138,7 @@ fn make(kernel: &Arc<Kernel>, program: &Program, files: Vec<Arc<OpenFile>>, role
     for file in files {
         table.install(file, false, 0, MAX_NUMBERS).map_err(|e| StartError::Host("set up stdio", e))?;
     }
-    let root = Location::Vfs(kernel.vfs.handle(NodeId::ROOT));
+    let root = Location::Vfs(kernel.vfs.root());
     let fs = Arc::new(FsContext {
         root: RwLock::new(root.clone()),
         directory: RwLock::new(root),

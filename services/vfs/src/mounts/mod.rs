@@ -88,6 +88,8 @@ pub struct Mounts {
     /// Mounts within foreign mounts, by path.
     inside: HashMap<u32, Vec<(Names, u32)>>,
     last: u32,
+    /// Dentries that became mount points or ceased to be ones since somebody asked; `None` if nothing changed at all.
+    changed: Option<Vec<DentryId>>,
 }
 
 impl Mounts {
@@ -99,6 +101,7 @@ impl Mounts {
         self.last += 1;
         let id = self.last;
         mount.id = id;
+        self.note(mount.parent);
         match (inside, mount.parent) {
             (Some((foreign, path)), _) => self.inside.entry(foreign).or_default().push((path, id)),
             (None, Some(place)) => {
@@ -110,6 +113,20 @@ impl Mounts {
         Ok(id)
     }
 
+    fn note(&mut self, place: Option<Place>) {
+        self.changed.get_or_insert_default().extend(place.map(|place| place.dentry));
+    }
+
+    /// Whether the table changed since the last call, and if so, which dentries something may be mounted on now or no more.
+    pub fn take_changed(&mut self) -> Option<Vec<DentryId>> {
+        self.changed.take()
+    }
+
+    /// Whether a mount lies within a foreign one, so that no dentry leads to it.
+    pub fn is_hidden(&self, id: u32) -> bool {
+        self.inside.values().flatten().any(|(_, mount)| *mount == id)
+    }
+
     /// A mount by id.
     pub fn get(&self, id: u32) -> Result<&Mount, Errno> {
         self.mounts.get(&id).ok_or(Errno::EINVAL)
@@ -117,6 +134,7 @@ impl Mounts {
 
     /// A mount by id.
     pub fn get_mut(&mut self, id: u32) -> Result<&mut Mount, Errno> {
+        self.note(None);
         self.mounts.get_mut(&id).ok_or(Errno::EINVAL)
     }
 
@@ -160,6 +178,7 @@ impl Mounts {
     /// Takes a mount out of the tree.
     pub fn remove(&mut self, id: u32) -> Option<Mount> {
         let mount = self.mounts.remove(&id)?;
+        self.note(mount.parent);
         if let Some(place) = mount.parent
             && self.covered.get(&place) == Some(&id)
         {
@@ -180,6 +199,8 @@ impl Mounts {
         {
             self.covered.remove(&old);
         }
+        self.note(old);
+        self.note(Some(place));
         self.covered.insert(place, id);
         self.get_mut(id)?.parent = Some(place);
         Ok(())

@@ -1,11 +1,13 @@
 //! Requests that change nothing.
 
+use std::sync::Arc;
+
 use bulkhead_ipc::{
     Errno,
     vfs::{At, FsStatistics, NodeId, Reply},
 };
 
-use super::kind;
+use super::{Answer, kind};
 use crate::{
     gofer::Gofer,
     locks::Locks,
@@ -27,7 +29,16 @@ impl World {
         if directory && kind(&attributes) != libc::S_IFDIR {
             return Err(Errno::ENOTDIR.into());
         }
-        Ok(Reply::Node { node: self.nodes.refer(&mut self.tree, place), attributes })
+        let published = self.published.show(&mut self.tree, place.dentry);
+        Ok(Reply::Node { node: self.nodes.refer(&mut self.tree, place), attributes, published })
+    }
+
+    /// Where what is published is.
+    pub(super) fn publication(&mut self) -> Result<Answer, Errno> {
+        let place = self.nodes.place(NodeId::ROOT)?;
+        let root = self.published.show(&mut self.tree, place.dentry);
+        let fd = self.published.file().transpose()?.map(Arc::new);
+        Ok((Reply::Publication { root, mount: place.mount }, fd))
     }
 
     pub(super) fn stat(&mut self, gofer: &mut Gofer, at: &At) -> Walked<Reply> {

@@ -32,6 +32,7 @@ pub type Answer = (Reply, Option<Arc<OwnedFd>>);
 impl World {
     /// Answers a request.
     pub fn answer(&mut self, gofer: &mut Gofer, request: &Request) -> Answer {
+        self.answered += 1;
         let mut fd = None;
         let mut result = self.dispatch(gofer, request, &mut fd);
         // There are no more of the gofer's handles, or of our own fds. Nothing was changed then (a file that gets none is not made),
@@ -49,6 +50,7 @@ impl World {
             Err((Stop::Foreign(place), second)) => Reply::Foreign { place, second },
         };
         self.tree.trim();
+        self.published.update(&mut self.tree, &mut self.mounts);
         gofer.close_dropped(false);
         (reply, fd)
     }
@@ -113,6 +115,11 @@ impl World {
                 self.mount(gofer, source.as_ref(), at, fstype, *flags, options).map(|()| Reply::Done)
             }
             Request::Unmount { at, flags } => done(self.unmount(gofer, at, *flags)),
+            Request::Publication => {
+                let (reply, region) = self.publication().map_err(|errno| (Stop::Errno(errno), false))?;
+                *fd = region;
+                Ok(reply)
+            }
         }
     }
 

@@ -194,7 +194,7 @@ impl World {
     }
 
     /// The mounts that can be reached from a root directory.
-    pub(super) fn mount_table(&self, root: NodeId) -> Result<Reply, Errno> {
+    pub(crate) fn mount_table(&self, root: NodeId) -> Result<Reply, Errno> {
         let root = self.nodes.place(root)?;
         let mut table = Vec::new();
         for mount in self.mounts.all() {

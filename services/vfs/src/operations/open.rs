@@ -181,7 +181,13 @@ impl World {
 
     fn opened(&mut self, gofer: &mut Gofer, place: Place, created: bool, fd: Option<Arc<OwnedFd>>) -> Result<Opened, Errno> {
         let attributes = self.attributes(gofer, place)?;
+        let published = self.published.show(&mut self.tree, place.dentry);
         let node = self.nodes.refer(&mut self.tree, place);
-        Ok((Reply::Opened { node, attributes, created, has_fd: fd.is_some() }, fd))
+        let inode = self.tree.inode_of(place.dentry)?;
+        let in_memory = fd.is_some() && self.tree.is_in_memory(inode);
+        if in_memory {
+            self.tree.lend(inode);
+        }
+        Ok((Reply::Opened { node, attributes, created, has_fd: fd.is_some(), published, in_memory }, fd))
     }
 }

@@ -20,12 +20,7 @@ impl Tree {
         let inode = &self.inodes[id];
         let mut attributes = inode.attributes;
         if let Body::File(Content::Memory(fd)) = &inode.body {
-            let status = host::status(fd.as_fd())?;
-            attributes.size = status.size;
-            attributes.blocks = status.blocks;
-            attributes.accessed = status.accessed;
-            attributes.modified = status.modified;
-            attributes.changed = attributes.changed.max(status.changed);
+            host::status(fd.as_fd())?.complete(&mut attributes);
         }
         Ok(attributes)
     }

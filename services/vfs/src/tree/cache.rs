@@ -47,9 +47,9 @@ impl Tree {
             if entry.deleted || !entry.cached {
                 continue;
             }
-            let busy = entry.holds > 0 || entry.touched || !is_wanted(entry.state) || !self.is_clean(entry.state);
+            let busy = entry.holds > 0 || entry.touched.get() || !is_wanted(entry.state) || !self.is_clean(entry.state);
             if busy {
-                self.dentries[id].touched = false;
+                self.dentries[id].touched.set(false);
                 self.clock.push_back(id);
                 continue;
             }

@@ -3,11 +3,12 @@
 use std::{
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bulkhead_ipc::Errno;
 
-use super::{Body, Content, FsId, InodeId, Tree};
+use super::{Body, Content, DentryId, FsId, InodeId, Tree};
 use crate::{gofer::Gofer, host};
 
 impl Tree {
@@ -94,6 +95,29 @@ impl Tree {
         Ok(fd)
     }
 
+    /// Whether the contents are in a memory file.
+    pub fn is_in_memory(&self, inode: InodeId) -> bool {
+        matches!(self.inodes[inode].body, Body::File(Content::Memory(_)))
+    }
+
+    /// Whether the sentry may have the memory file.
+    pub fn is_lent(&self, inode: InodeId) -> bool {
+        self.inodes[inode].lent
+    }
+
+    /// The sentry is given the memory file: it has it as long as it has a node of the file.
+    pub fn lend(&mut self, inode: InodeId) {
+        self.inodes[inode].lent = true;
+    }
+
+    /// The sentry got a node of the file, or (`false`) gave one back.
+    pub fn count_node(&mut self, dentry: DentryId, given: bool) {
+        let Ok(inode) = self.inode_of(dentry) else { return };
+        let inode = &mut self.inodes[inode];
+        inode.nodes = if given { inode.nodes + 1 } else { inode.nodes.saturating_sub(1) };
+        inode.lent &= inode.nodes > 0;
+    }
+
     /// Bytes of memory that the files of a file system have.
     pub fn bytes_used(&self, fs: FsId) -> u64 {
         let files = self.inodes.iter().filter(|(_, inode)| inode.fs == fs);
@@ -106,9 +130,19 @@ impl Tree {
     }
 
     /// ENOSPC when a file system with a limit is full. The sentry writes to memory files directly, so this is all the enforcement
-    /// there is: a full file system opens nothing more for writing.
-    fn check_space(&self, fs: FsId) -> Result<(), Errno> {
-        let limit = self.filesystem(fs).bytes;
-        if limit != u64::MAX && self.bytes_used(fs) >= limit { Err(Errno::ENOSPC) } else { Ok(()) }
+    /// there is: a full file system opens nothing more for writing. All its files have to be asked for that, so one that had room is
+    /// believed to have it for a moment.
+    fn check_space(&mut self, fs: FsId) -> Result<(), Errno> {
+        const MOMENT: Duration = Duration::from_millis(20);
+        let filesystem = self.filesystem(fs);
+        let limit = filesystem.bytes;
+        if limit == u64::MAX || filesystem.had_room.is_some_and(|then| then.elapsed() < MOMENT) {
+            return Ok(());
+        }
+        if self.bytes_used(fs) >= limit {
+            return Err(Errno::ENOSPC);
+        }
+        self.filesystem_mut(fs).had_room = Some(Instant::now());
+        Ok(())
     }
 }

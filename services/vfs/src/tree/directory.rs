@@ -1,6 +1,6 @@
 //! Directories: names come, go and are read.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use bulkhead_ipc::{Errno, vfs::DirEntry};
 
@@ -74,7 +74,7 @@ impl Tree {
             in_lower,
             cached: false,
             is_virtual: false,
-            touched: true,
+            touched: Cell::new(true),
         });
         if let DentryState::Inode(inode) = state {
             self.inodes[inode].dentries += 1;
@@ -185,6 +185,21 @@ impl Tree {
             self.remember(absent);
         }
         Ok(())
+    }
+
+    /// The dentry that says that a directory has no such name, made if need be; `None` where others may make names.
+    pub fn note_absent(&mut self, parent: DentryId, name: &[u8]) -> Option<DentryId> {
+        if self.kind(parent) == FsKind::Gofer || self.dentries[parent].deleted {
+            return None;
+        }
+        match self.directory(parent).ok()?.1.children.get(name) {
+            Some(&known) => matches!(self.dentries[known].state, DentryState::Absent { .. }).then_some(known),
+            None => {
+                let absent = self.attach(parent, name, DentryState::Absent { whiteout: false }, false, Some(0)).ok()?;
+                self.remember(absent);
+                Some(absent)
+            }
+        }
     }
 
     /// Moves a name within a file system; the new place must be free (or absent).
@@ -406,7 +421,7 @@ impl Tree {
             in_lower: false,
             cached: false,
             is_virtual: false,
-            touched: true,
+            touched: Cell::new(true),
         }))
     }
 

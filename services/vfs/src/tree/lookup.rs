@@ -33,8 +33,8 @@ impl Tree {
             return self.lookup_direct(gofer, dir, inode, name, child);
         }
         if let Some(child) = child {
-            let entry = &mut self.dentries[child];
-            entry.touched = true;
+            let entry = &self.dentries[child];
+            entry.touched.set(true);
             match entry.state {
                 DentryState::Inode(_) => return Ok(Some(child)),
                 DentryState::Absent { .. } => return Ok(None),
@@ -138,7 +138,7 @@ impl Tree {
             if same {
                 let directory = self.inodes[dir_inode].origin.as_ref().ok_or(Errno::EIO)?.held.clone();
                 self.renew(inode, found, directory, name);
-                self.dentries[child].touched = true;
+                self.dentries[child].touched.set(true);
                 return Ok(child);
             }
             self.detach(child);
@@ -220,6 +220,8 @@ impl Tree {
             xattrs: None,
             locks: Locks::default(),
             fresh: true,
+            nodes: 0,
+            lent: false,
             dentries: 0,
         });
         if kind != libc::S_IFDIR {

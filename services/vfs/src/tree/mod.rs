@@ -24,9 +24,11 @@ mod directory;
 mod lookup;
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap, VecDeque},
     os::fd::OwnedFd,
     sync::Arc,
+    time::Instant,
 };
 
 use arena::{Arena, Key};
@@ -89,6 +91,8 @@ pub struct Filesystem {
     /// Inodes that it has in memory.
     pub inodes_used: u64,
     next_number: u64,
+    /// When it was seen last to be less than full.
+    had_room: Option<Instant>,
     /// Non-directories that are on the host, so that hard links meet in one inode.
     by_host: HashMap<(u64, u64), InodeId>,
     /// Devices of the host that were seen beneath it; inode numbers of the second and further ones are moved apart.
@@ -119,7 +123,7 @@ pub struct Dentry {
     /// It exists only here, in a directory that is the gofer's.
     pub is_virtual: bool,
     /// Somebody came by since the cache last looked.
-    touched: bool,
+    touched: Cell<bool>,
 }
 
 /// What a dentry names.
@@ -160,6 +164,10 @@ pub struct Inode {
     pub locks: Locks,
     /// Attributes were just read from the host.
     fresh: bool,
+    /// Nodes of the sentry that are of this file.
+    nodes: u32,
+    /// The sentry may have the memory file: it, and not what is here, says what size and times are.
+    lent: bool,
     /// Dentries that name it.
     dentries: u32,
 }
@@ -260,6 +268,7 @@ impl Tree {
             bytes,
             inodes,
             inodes_used: 0,
+            had_room: None,
             next_number: if kind == FsKind::Memory { 1 } else { MEMORY_NUMBERS },
             by_host: HashMap::new(),
             host_devices: Vec::new(),
@@ -314,7 +323,7 @@ impl Tree {
             in_lower: false,
             cached: false,
             is_virtual: false,
-            touched: true,
+            touched: Cell::new(true),
         })
     }
 
@@ -361,6 +370,8 @@ impl Tree {
             xattrs: Some(BTreeMap::new()),
             locks: Locks::default(),
             fresh: true,
+            nodes: 0,
+            lent: false,
             dentries: 0,
         }))
     }

@@ -111,7 +111,11 @@ impl<'a> Walk<'a> {
                 self.rest.clear();
                 return Ok(End::Name(Last { parent: self.here, name, slash }));
             }
-            let child = self.look_up(world, gofer, self.here, &name)?.ok_or(Errno::ENOENT)?;
+            let Some(child) = self.look_up(world, gofer, self.here, &name)? else {
+                world.show_absent(self.here, &name);
+                return Err(Errno::ENOENT.into());
+            };
+            world.published.show(&mut world.tree, child.dentry);
             let child = self.enter(world, child)?;
             if let Some(target) = link_target(world, child)? {
                 self.follow(self.here, target)?;
@@ -136,7 +140,11 @@ impl<'a> Walk<'a> {
 
     /// Looks up the last name. `None` says that it was a symbolic link, which is now what is left to walk.
     pub fn finish(&mut self, world: &mut World, gofer: &mut Gofer, last: &Last, follow: bool) -> Walked<Option<Place>> {
-        let child = self.look_up(world, gofer, last.parent, &last.name)?.ok_or(Errno::ENOENT)?;
+        let Some(child) = self.look_up(world, gofer, last.parent, &last.name)? else {
+            world.show_absent(last.parent, &last.name);
+            return Err(Errno::ENOENT.into());
+        };
+        world.published.show(&mut world.tree, child.dentry);
         let child = self.enter(world, child)?;
         if let Some(target) = link_target(world, child)? {
             if follow || last.slash {
@@ -167,7 +175,12 @@ impl<'a> Walk<'a> {
     /// Enters what is mounted on a place; a foreign mount ends the walk.
     fn enter(&mut self, world: &mut World, place: Place) -> Walked<Place> {
         let mut mount = match world.mounts.enter(place) {
-            Seen::Tree(place) => return Ok(place),
+            Seen::Tree(entered) => {
+                if entered != place {
+                    world.published.show(&mut world.tree, entered.dentry);
+                }
+                return Ok(entered);
+            }
             Seen::Foreign(mount) => mount,
         };
         let start = self.rest.iter().position(|byte| *byte != b'/').unwrap_or(self.rest.len());
@@ -225,6 +238,13 @@ fn is_directory(world: &World, place: Place) -> Result<bool, Errno> {
 }
 
 impl World {
+    /// Publishes that a name does not exist.
+    fn show_absent(&mut self, parent: Place, name: &[u8]) {
+        if let Some(absent) = self.tree.note_absent(parent.dentry, name) {
+            self.published.show(&mut self.tree, absent);
+        }
+    }
+
     /// The place of a path.
     pub fn resolve(&mut self, gofer: &mut Gofer, at: &At) -> Walked<Place> {
         Walk::new(self, at)?.to_end(self, gofer, at.follow)
