@@ -148,6 +148,14 @@ fn every_service_lists_its_services_and_is_healthy() {
         assert_ne!(code(&nonsense), 0, "{service} takes a filter that is none");
     }
 
+    let socket = runtime.root().join(&id).join("debug/vfs.sock");
+    let cache = text(&grpcurl(&socket, &["bulkhead.vfs.v1.Files/GetCache"]).stdout);
+    for what in ["requests", "dentries", "inodes", "nodes", "namesPublished"] {
+        assert!(cache.contains(what), "{what} is not 0: {cache}");
+    }
+    let mounts = text(&grpcurl(&socket, &["bulkhead.vfs.v1.Files/ListMounts"]).stdout);
+    assert!(mounts.contains("\"fstype\": \"overlay\"") && mounts.contains("\"fstype\": \"proc\""), "{mounts}");
+
     assert_eq!(code(&runtime.call(&["kill", &id, "KILL"])), 0);
     assert_eq!(code(&runtime.call(&["delete", "--force", &id])), 0);
     Leftovers::of(&runtime).assert_none();

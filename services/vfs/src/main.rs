@@ -29,6 +29,6 @@ fn main() -> ExitCode {
         let first = gofers.first_mut().ok_or("there is no CPU to run on")?;
         let world = Arc::new(Mutex::new(World::new(&setup, first)?));
         server::start(&world, &setup.cpus, servers, gofers)?;
-        prepared.seal(POLICY, debug::plane())?.wait_until_closed()
+        prepared.seal(POLICY, debug::plane(world))?.wait_until_closed()
     })
 }
