@@ -37,12 +37,17 @@ impl Docker {
         let directory = std::env::temp_dir().join(unique("bulkhead-docker"));
         fs::create_dir_all(&directory).expect("a temporary directory can be made");
         let path = |name: &str| directory.join(name).display().to_string();
-        fs::write(directory.join("daemon.json"), "{}").expect("it can be written");
+        let bulkhead = workspace().join("target/release/bulkhead");
+        let config = serde_json::json!({ "runtimes": {
+            "bulkhead": { "path": bulkhead },
+            // Changes to the root go where Docker sees them.
+            "bulkhead-direct": { "path": bulkhead, "runtimeArgs": ["--overlay", "none"] },
+        } });
+        fs::write(directory.join("daemon.json"), config.to_string()).expect("it can be written");
         let daemon = Command::new("dockerd")
             .args(["--config-file", &path("daemon.json"), "--host", &format!("unix://{}", path("docker.sock"))])
             .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
-            .arg(format!("--add-runtime=bulkhead={}", workspace().join("target/release/bulkhead").display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(directory.join("log")).expect("it can be made"))
@@ -112,14 +117,15 @@ impl Docker {
         self.done(&["inspect", "--format", &format!("{{{{{field}}}}}"), container])
     }
 
-    /// Processes of the host that belong to this dockerd's containers.
+    /// Processes of the host that belong to this dockerd's containers: sandboxes and shims.
     pub fn processes(&self) -> Vec<String> {
         let mark = self.directory.join("exec").display().to_string();
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let lines = entries.filter_map(|entry| {
             let line = fs::read(entry.path().join("cmdline")).ok()?;
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            (line.contains(&mark) && line.contains("bulkhead --root")).then_some(line)
+            let ours = ["bulkhead --root", "bulkhead --overlay", "containerd-shim"].iter().any(|word| line.contains(word));
+            (line.contains(&mark) && ours).then_some(line)
         });
         lines.collect()
     }

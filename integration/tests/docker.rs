@@ -27,7 +27,6 @@ fn options_of_docker_run_have_their_effect() {
     says(&["--ulimit", "nofile=77:88"], "ulimit -n; ulimit -Hn", "77\n88\n");
     says(&["--cap-drop", "ALL", "--cap-add", "NET_ADMIN"], "grep CapEff /proc/self/status", "CapEff:\t0000000000001000\n");
     says(&["--security-opt", "no-new-privileges"], "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1\n");
-    says(&["--entrypoint", "/bin/sh"], "true", "");
     says(&["--init"], "cut -d' ' -f2 /proc/1/stat", "(docker-init)\n");
     says(&["--tmpfs", "/t:size=1m", "--read-only"], "echo x >/etc/x || echo y >/t/y && cat /t/y", "y\n");
     says(
@@ -35,10 +34,16 @@ fn options_of_docker_run_have_their_effect() {
         "grep MemTotal /proc/meminfo",
         "MemTotal:          65536 kB\n",
     );
+    assert_eq!(text(&docker.run(&["--entrypoint", "/bin/echo"], &["hello"]).stdout), "hello\n");
+    let file = std::env::temp_dir().join(unique("profile.json"));
+    let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}"#;
+    fs::write(&file, profile).expect("it can be written");
+    says(&["--security-opt", &format!("seccomp={}", file.display())], "mkdir /x || echo refused", "refused\n");
+    fs::remove_file(&file).expect("it is there");
     assert_eq!(code(&docker.run(&[], &["sh", "-c", "exit 3"])), 3);
     assert_eq!(code(&docker.run(&[], &["no-such-program"])), 127);
     assert_eq!(code(&docker.run(&[], &["/etc/passwd"])), 126);
-    assert_eq!(docker.processes(), Vec::<String>::new());
+    eventually("nothing is left", || docker.processes().is_empty());
 }
 
 #[test]
@@ -99,6 +104,30 @@ fn programs_are_executed_in_a_running_container() {
     assert_eq!(code(&docker.call(&["exec", &id, "no-such-program"])), 126);
     docker.done(&["rm", "-f", &id]);
     eventually("nothing is left", || docker.processes().is_empty());
+}
+
+#[test]
+fn without_an_overlay_docker_sees_what_a_container_writes() {
+    let docker = Docker::start();
+    let id = docker.detached(&["--runtime", "bulkhead-direct"], &["sh", "-c", "echo inside >/made; sleep 1000"]);
+    eventually("it is written", || code(&docker.call(&["exec", &id, "test", "-s", "/made"])) == 0);
+    assert_eq!(docker.done(&["diff", &id]), "A /made");
+    let file = std::env::temp_dir().join(unique("copied"));
+    let path = file.to_str().expect("it is text");
+    docker.done(&["cp", &format!("{id}:/made"), path]);
+    assert_eq!(fs::read_to_string(&file).expect("it was copied"), "inside\n");
+    fs::write(&file, "outside\n").expect("it can be written");
+    docker.done(&["cp", path, &format!("{id}:/from-outside")]);
+    assert_eq!(docker.done(&["exec", &id, "cat", "/from-outside"]), "outside");
+    docker.done(&["restart", "-t", "0", &id]);
+    assert_eq!(docker.done(&["exec", &id, "cat", "/from-outside"]), "outside");
+    docker.done(&["commit", &id, "committed"]);
+    docker.done(&["rm", "-f", &id]);
+    assert_eq!(
+        docker.done(&["run", "--rm", "--network", "none", "--runtime", "bulkhead", "committed", "cat", "/made"]),
+        "inside"
+    );
+    fs::remove_file(&file).expect("it is there");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `start`: runs a created container's program.
 
+use std::time::{Duration, Instant};
+
 use clap::Args;
 
 use super::{Context, parse_id};
@@ -7,7 +9,7 @@ use crate::{
     error::{Error, Result},
     hooks::{self, Stage},
     id::ContainerId,
-    state::Status,
+    state::{State, Status, process_started},
     supervisor::control::Supervisor,
 };
 
@@ -40,11 +42,24 @@ pub fn start(context: &Context, id: &ContainerId, supervisor: &Supervisor) -> Re
     hooks::run(&state.hooks, Stage::StartContainer, &state.oci(Status::Created).to_string()).inspect_err(|_| {
         // The container does not start any more. One that has ended meanwhile does not mind.
         let _ = supervisor.signal(libc::SIGKILL, true);
+        wait_for_end(&state);
     })?;
-    supervisor.start().map_err(|error| match error {
-        Error::Refused(why) => Error::Start(why),
-        other => other,
+    supervisor.start().map_err(|error| {
+        wait_for_end(&state);
+        match error {
+            Error::Refused(why) => Error::Start(why),
+            other => other,
+        }
     })?;
     hooks::run_all(&state.hooks, Stage::Poststart, &state.oci(Status::Running).to_string(), &context.log);
     Ok(())
+}
+
+/// A container that did not start ends. Whoever is told of the failure finds it stopped: containerd deletes it at once then, which it
+/// cannot while it takes it for created.
+fn wait_for_end(state: &State) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while process_started(state.pid) == Some(state.pid_started) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
