@@ -63,7 +63,8 @@ impl AddressSpace {
             if !allowed {
                 return Err(Errno::EFAULT);
             }
-            if self.is_rewritten(state, page) {
+            let text = area.protection.contains(Protection::EXECUTE);
+            if self.is_rewritten(state, page) || write && text && self.is_rewritten(state, page.wrapping_sub(PAGE_SIZE)) {
                 if write {
                     self.forget_text_now(state, page, page + PAGE_SIZE)?;
                 } else if let Some((object, offset)) = area.file_at(start, address) {

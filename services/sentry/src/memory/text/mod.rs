@@ -50,6 +50,8 @@ const DISTANCES: [i64; 6] = [0x6000_0000, -0x6000_0000, 0x7000_0000, -0x7000_000
 /// Room that is left above the heap's start, and below a stack.
 const KEPT_FREE: u64 = 1 << 30;
 
+/// So much of the next page is looked at.
+const BEYOND: usize = 16;
 /// Bytes of a `syscall` instruction.
 const SYSCALL_LENGTH: u64 = 2;
 
@@ -126,18 +128,14 @@ impl AddressSpace {
             Event::Fault(fault) if fault.is_page_fault() && fault.is_execute() => event,
             // A guest that steps through its own code does not see the thunk's steps.
             Event::Fault(fault) if fault.signal == libc::SIGTRAP => Event::Interrupted,
-            Event::Fault(_) if thunk.place == Place::Start => {
-                registers.rip = thunk.site;
-                event
-            }
             // gs led to nowhere.
-            Event::Fault(_) => {
+            Event::Fault(_) if !matches!(thunk.place, Place::Before(_)) => {
                 (registers.rip, registers.rcx) = (thunk.end, thunk.end);
                 Event::Syscall
             }
             _ => {
                 registers.rip = match thunk.place {
-                    Place::Start => thunk.site,
+                    Place::Before(bytes) => thunk.site + bytes as u64,
                     Place::Middle => thunk.end - SYSCALL_LENGTH,
                     Place::End => thunk.end,
                 };
@@ -200,7 +198,12 @@ impl AddressSpace {
             }
             let original = cache.original(key, index, object)?;
             let base = page.wrapping_sub(index * PAGE_SIZE);
-            candidates(&original, end, registers).into_iter().find_map(|candidate| {
+            // What is around the site may go on in the next page.
+            let mut around = original.to_vec();
+            around.resize(original.len() + BEYOND, 0);
+            let there = object.read((index + 1) * PAGE_SIZE, &mut around[original.len()..]);
+            around.truncate(original.len() + there);
+            candidates(&around, end, registers).into_iter().find_map(|candidate| {
                 let pages: Vec<i64> = match candidate.fixed {
                     None => DISTANCES.iter().map(|distance| index as i64 + distance / PAGE_SIZE as i64).collect(),
                     Some(fixed) => {
@@ -321,6 +324,8 @@ impl AddressSpace {
         if !state.rewritten {
             return;
         }
+        // A site may end in the page behind its own.
+        let low = low.saturating_sub(PAGE_SIZE);
         let mut pages = Vec::new();
         {
             let cache = self.memory.text().lock();

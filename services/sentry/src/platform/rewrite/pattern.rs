@@ -1,6 +1,6 @@
 //! What at a call site can be replaced by a jump.
 
-use crate::platform::Registers;
+use crate::{abi::PAGE_SIZE, platform::Registers};
 
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// mov 8(%rsp),%r9: the sixth argument of glibc's syscall(3).
@@ -9,6 +9,10 @@ const SIXTH_ARGUMENT: [u8; 5] = [0x4c, 0x8b, 0x4c, 0x24, 0x08];
 const ZERO: [u8; 2] = [0x31, 0xc0];
 /// mov %r11,8(%rsp): what stands before the one cancellable call of musl, and of glibc from 2.41 on.
 const STORE: [u8; 5] = [0x4c, 0x89, 0x5c, 0x24, 0x08];
+/// What compilers put between `mov $n,%eax` and the `syscall`, up to a last byte that may be anything: xor $n,%sil (futex(2)'s operation), and
+/// mov n(%rsp),%edi (a file descriptor that a cancellation point kept).
+const BETWEEN: [[u8; 3]; 2] = [[0x40, 0x80, 0xf6], [0x8b, 0x7c, 0x24]];
+const BETWEEN_LENGTH: usize = 4;
 /// mov $imm32,%rax: what signal handlers return to has it.
 const LONG_MOVE: [u8; 3] = [0x48, 0xc7, 0xc0];
 const LONG_MOVE_LENGTH: usize = 7;
@@ -46,7 +50,8 @@ impl Candidate {
     }
 }
 
-/// What can be replaced at the call that ends at `end` in a page, rather those that come first. `registers` are those of the
+/// What can be replaced at the call that ends at `end` in a page, rather those that come first. `page` may go on with what follows the page,
+/// and the call may end there, but only what changes nothing of it, nor depends on it, is given. `registers` are those of the
 /// trap: they tell whether what looks like an instruction before it was one.
 pub fn candidates(page: &[u8], end: usize, registers: &Registers) -> Vec<Candidate> {
     let mut found = Vec::new();
@@ -70,6 +75,15 @@ pub fn candidates(page: &[u8], end: usize, registers: &Registers) -> Vec<Candida
             found.push(candidate(start, JUMP_LENGTH));
         }
     }
+    if let Some(between) = call.checked_sub(BETWEEN_LENGTH)
+        && BETWEEN.iter().any(|known| page[between..].starts_with(known))
+        && let Some(start) = between.checked_sub(JUMP_LENGTH)
+        && page[start] == 0xb8
+        && is_move(&page[start..between], registers)
+        && !prefixed(page, start)
+    {
+        found.push(candidate(start, JUMP_LENGTH + BETWEEN_LENGTH));
+    }
     found.extend(punned(page, call, 0, end));
     if let Some(start) = call.checked_sub(ZERO.len())
         && page[start..call] == ZERO
@@ -78,6 +92,7 @@ pub fn candidates(page: &[u8], end: usize, registers: &Registers) -> Vec<Candida
     {
         found.extend(punned(page, start, ZERO.len(), end));
     }
+    found.retain(|candidate| candidate.origin() <= PAGE_SIZE as usize);
     found
 }
 
@@ -167,6 +182,29 @@ mod tests {
         assert_eq!(found[0], Candidate { start: 1, moved: 7, end: 10, changed: 5, fixed: None });
         found[0].apply(&mut page, 0x1234_5678);
         assert_eq!(page, [0x90, 0xe9, 0x78, 0x56, 0x34, 0x12, 0, 0, 0x0f, 0x05, 0x0f, 0x1f, 0x80]);
+    }
+
+    #[test]
+    fn a_number_may_be_loaded_one_instruction_before() {
+        // nop; mov $202,%eax; xor $0x80,%sil; syscall (glibc's condition variables)
+        let mut page = [0x90, 0xb8, 202, 0, 0, 0, 0x40, 0x80, 0xf6, 0x80, 0x0f, 0x05, 0xc3];
+        let found = at(&page, 202);
+        assert_eq!(found[0], Candidate { start: 1, moved: 9, end: 12, changed: 5, fixed: None });
+        found[0].apply(&mut page, 0x1234_5678);
+        assert_eq!(page, [0x90, 0xe9, 0x78, 0x56, 0x34, 0x12, 0x40, 0x80, 0xf6, 0x80, 0x0f, 0x05, 0xc3]);
+        assert_eq!(at(&[0x90, 0xb8, 202, 0, 0, 0, 0x40, 0x80, 0xf6, 0x80, 0x0f, 0x05, 0xc3], 203), []);
+    }
+
+    #[test]
+    fn a_call_may_end_in_the_next_page_as_long_as_only_this_one_changes() {
+        let mut pages = vec![0x90; PAGE_SIZE as usize + 16];
+        let end = PAGE_SIZE as usize + 1;
+        // mov $-100,%edi; syscall (glibc's open): the instruction that is replaced ends before the border.
+        pages[end - 7..end].copy_from_slice(&[0xbf, 0x9c, 0xff, 0xff, 0xff, 0x0f, 0x05]);
+        let registers = Registers { rax: 257, rdi: 0xffff_ff9c, ..Registers::default() };
+        assert_eq!(candidates(&pages, end, &registers), [Candidate { start: end - 7, moved: 5, end, changed: 5, fixed: None }]);
+        // A jump that shares bytes with the next page would depend on it.
+        assert_eq!(candidates(&pages, end, &Registers::default()), []);
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub struct Thunk<'a> {
 /// Where in a thunk a thread is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// Before the instruction that was moved: as if it were at the site.
-    Start,
+    /// So many bytes into what was moved: as if it were so far into the site.
+    Before(usize),
     /// Behind it, before the call; rcx and r11 are not what they were.
     Middle,
     /// Behind the call that is made when gs is in use.
@@ -56,7 +56,8 @@ impl Place {
     /// Where a thread at this offset of a thunk is that moved so many bytes.
     pub fn at(offset: usize, moved: usize) -> Place {
         match offset {
-            0 => Place::Start,
+            0 => Place::Before(0),
+            offset if offset < moved => Place::Before(offset),
             offset if offset == moved + 22 => Place::End,
             _ => Place::Middle,
         }
@@ -73,6 +74,7 @@ mod tests {
         let code = thunk.bytes(&Thunks { entry: 0x7ffe_0000_0040, negated: 0x58 }).unwrap();
         let call = code.windows(2).position(|pair| pair == [0x0f, 0x05]).unwrap();
         assert_eq!(Place::at(call + 2, 2), Place::End);
+        assert_eq!((Place::at(0, 0), Place::at(5, 9), Place::at(9, 9)), (Place::Before(0), Place::Before(5), Place::Middle));
         assert_eq!(code[call + 2], 0xe9);
         let jump = i32::from_le_bytes(code[call + 3..call + 7].try_into().unwrap());
         assert_eq!(call as i64 + 7 + i64::from(jump), -0x1000);
