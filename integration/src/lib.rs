@@ -12,6 +12,7 @@ pub mod leftovers;
 pub mod processes;
 pub mod runtime;
 pub mod scene;
+pub mod terminal;
 
 use std::path::{Path, PathBuf};
 

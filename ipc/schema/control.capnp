@@ -94,6 +94,7 @@ struct Program {
   noNewPrivileges @10 :Bool;
   oomScoreAdjust @11 :Int32;
   personality @12 :UInt32;
+  terminal @13 :Bool;       # stdin, stdout and stderr are one terminal of the host
 }
 
 struct CapabilitySets {
@@ -174,6 +175,7 @@ struct Order {
     execute @2 :ExecuteOrder;
     signalExecution @3 :SignalExecutionOrder;
     limitTasks @4 :UInt64;  # 0: no limit
+    windowChanged @5 :Void;
   }
 }
 
@@ -220,6 +222,7 @@ struct Request {
     execute @2 :Execution;
     forward @3 :Int32;    # a signal to the program that this connection had executed
     limitTasks @4 :UInt64;
+    windowChanged @5 :Void;
   }
 }
 

@@ -28,6 +28,8 @@ pub enum Request {
     Forward(i32),
     /// Let the container have so many threads at most.
     LimitTasks(Option<u64>),
+    /// The window of a terminal of the host that a program was given may have another size now. Not answered.
+    WindowChanged,
 }
 
 /// An answer.
@@ -56,6 +58,7 @@ impl Request {
                 Request::Execute(execution) => encode::execution(execution, to.init_execute()),
                 Request::Forward(signal) => to.set_forward(*signal),
                 Request::LimitTasks(limit) => to.set_limit_tasks(limit.unwrap_or(0)),
+                Request::WindowChanged => to.set_window_changed(()),
             }
         });
     }
@@ -77,6 +80,7 @@ impl Request {
                 Which::Execute(execution) => Request::Execute(decode::execution(execution?)?),
                 Which::LimitTasks(limit) => Request::LimitTasks(decode::task_limit(limit)),
                 Which::Forward(signal) => Request::Forward(decode::signal_number(signal)?),
+                Which::WindowChanged(()) => Request::WindowChanged,
             })
         })
     }
@@ -128,6 +132,7 @@ mod tests {
             Request::Forward(15),
             Request::LimitTasks(Some(9)),
             Request::LimitTasks(None),
+            Request::WindowChanged,
         ] {
             let mut message = Vec::new();
             request.encode(&mut message);

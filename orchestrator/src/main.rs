@@ -6,6 +6,7 @@
 //! - `cli`: the commands, in runc's form
 //! - `oci`: bundles and config.json
 //! - `supervisor`: the process that stands for a running container
+//! - `terminal`: the master of a container's terminal
 //! - `state`, `cgroup`, `hooks`: what a container has on the host
 //! - `host`: raw host calls, the only `unsafe` code
 #![deny(unsafe_code)]
@@ -22,6 +23,7 @@ mod oci;
 mod signals;
 mod state;
 mod supervisor;
+mod terminal;
 
 fn main() {
     std::process::exit(cli::main());

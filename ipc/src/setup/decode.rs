@@ -71,6 +71,7 @@ impl Order {
                     let order = order?;
                     Ok(Order::SignalExecution { number: order.get_number(), signal: signal_number(order.get_signal())? })
                 }
+                Which::WindowChanged(()) => Ok(Order::WindowChanged),
             }
         })
     }
@@ -178,6 +179,7 @@ fn program(from: schema::program::Reader<'_>) -> Result<Program, DecodeError> {
             _ => return Err(DecodeError::Invalid("oom_score_adj")),
         },
         personality: from.get_personality(),
+        terminal: from.get_terminal(),
     })
 }
 

@@ -51,6 +51,7 @@ impl Order {
                     to.set_number(*number);
                     to.set_signal(*signal);
                 }
+                Order::WindowChanged => to.set_window_changed(()),
             }
         });
     }
@@ -140,6 +141,7 @@ fn program(from: &Program, mut to: schema::program::Builder<'_>) {
     to.set_no_new_privileges(from.no_new_privileges);
     to.set_oom_score_adjust(from.oom_score_adjust);
     to.set_personality(from.personality);
+    to.set_terminal(from.terminal);
 }
 
 fn vfs(from: &VfsSetup, mut to: schema::vfs_setup::Builder<'_>) {

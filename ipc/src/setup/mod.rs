@@ -37,6 +37,9 @@ pub struct Program {
     pub oom_score_adjust: i32,
     /// personality(2).
     pub personality: u32,
+    /// It has a terminal: stdin, stdout and stderr are the same terminal of the host, in raw mode, that does not wait
+    /// (O_NONBLOCK).
+    pub terminal: bool,
 }
 
 /// capabilities(7), bit n = capability number n.
@@ -229,6 +232,8 @@ pub enum Order {
         /// What to run, and its fds.
         execution: Execution,
     },
+    /// The window of a terminal of the host may have another size now.
+    WindowChanged,
     /// Send a signal to the process that an `Execute` made; one that has ended by now does not mind.
     SignalExecution {
         /// Which.

@@ -1,9 +1,11 @@
 //! `create`: everything but the program; and what `run` has in common with it.
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use clap::Args;
-use nix::unistd::Pid;
 
 use super::{Context, CreateFlags, parse_id};
 use crate::{
@@ -13,7 +15,8 @@ use crate::{
     id::ContainerId,
     oci::{Config, Plan, set_variable},
     state::{Status, write_atomically},
-    supervisor::{self, Custody, Order, control::Supervisor},
+    supervisor::{self, Created, Custody, Order},
+    terminal::send_master,
 };
 
 /// Arguments of `create`.
@@ -28,7 +31,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     let flags = &arguments.flags;
     let id = parse_id(&flags.id)?;
     let (plan, inherited) = load(context, flags, Custody::Detached)?;
-    create(context, &id, &plan, &inherited, Custody::Detached, flags.pid_file.as_deref())?;
+    create(context, &id, &plan, &inherited, Custody::Detached, Outputs::of(flags))?;
     Ok(0)
 }
 
@@ -42,21 +45,27 @@ pub fn load(context: &Context, flags: &CreateFlags, custody: Custody) -> Result<
     environment.into_iter().for_each(|entry| set_variable(&mut plan.program.environment, entry));
     let detached = custody == Custody::Detached;
     let usage = |text: &str| Err(Error::Usage(text.to_owned()));
-    match (plan.terminal, detached, flags.console_socket.is_some()) {
+    match (plan.program.terminal, detached, flags.console_socket.is_some()) {
         (true, true, false) => usage("cannot allocate tty if bulkhead will detach without setting console socket"),
         (_, false, true) | (false, _, true) => usage("cannot use console socket if bulkhead will not detach or allocate tty"),
-        (true, true, true) => usage("process.terminal: a pseudo-terminal for --console-socket is not supported yet"),
         _ => Ok((plan, fds)),
     }
 }
 
-/// A created container.
-#[derive(Debug)]
-pub struct Created {
-    /// The supervisor's pid.
-    pub pid: Pid,
-    /// The way to ask it.
-    pub supervisor: Supervisor,
+/// Where `create` and `run` put what is made.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Outputs<'a> {
+    /// For the supervisor's pid.
+    pub pid_file: Option<&'a Path>,
+    /// For the terminal's master.
+    pub console_socket: Option<&'a Path>,
+}
+
+impl Outputs<'_> {
+    /// As the flags say.
+    pub fn of(flags: &CreateFlags) -> Outputs<'_> {
+        Outputs { pid_file: flags.pid_file.as_deref(), console_socket: flags.console_socket.as_deref() }
+    }
 }
 
 /// Starts the supervisor, writes the pid file and runs the hooks of this stage. On a failure nothing is left.
@@ -66,36 +75,39 @@ pub fn create(
     plan: &Plan,
     inherited: &[OwnedFd],
     custody: Custody,
-    pid_file: Option<&Path>,
+    outputs: Outputs<'_>,
 ) -> Result<Created> {
     let claim = context.store.claim(id)?;
     let order = Order { id, store: &context.store, plan, inherited, custody, log: &context.log };
-    let (pid, supervisor) = supervisor::start(&order)?;
-    let finished = finish(context, id, plan, pid, pid_file);
+    let created = supervisor::start(&order)?;
+    let finished = finish(context, id, plan, &created, outputs);
     match finished {
         Ok(()) => {
             claim.keep();
-            Ok(Created { pid, supervisor })
+            Ok(created)
         }
         Err(error) => {
             // The program does not run yet, so this ends the sandbox.
-            let _ = supervisor.signal(libc::SIGKILL, true);
-            let _ = nix::sys::wait::waitpid(pid, None);
+            let _ = created.supervisor.signal(libc::SIGKILL, true);
+            let _ = nix::sys::wait::waitpid(created.pid, None);
             super::discard::discard(context, id);
             Err(error)
         }
     }
 }
 
-fn finish(context: &Context, id: &ContainerId, plan: &Plan, pid: Pid, pid_file: Option<&Path>) -> Result<()> {
+fn finish(context: &Context, id: &ContainerId, plan: &Plan, created: &Created, outputs: Outputs<'_>) -> Result<()> {
+    if let (Some(socket), Some(master)) = (outputs.console_socket, &created.master) {
+        send_master(socket, master.as_fd())?;
+    }
     if plan.hooks != Default::default() {
         let state = context.store.load(id)?.oci(Status::Created).to_string();
         for stage in [Stage::Prestart, Stage::CreateRuntime, Stage::CreateContainer] {
             hooks::run(&plan.hooks, stage, &state)?;
         }
     }
-    match pid_file {
-        Some(file) => write_atomically(file, pid.to_string().as_bytes(), 0o644),
+    match outputs.pid_file {
+        Some(file) => write_atomically(file, created.pid.to_string().as_bytes(), 0o644),
         None => Ok(()),
     }
 }

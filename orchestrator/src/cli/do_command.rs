@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsString,
+    io::IsTerminal,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
@@ -11,7 +12,7 @@ use bulkhead_ipc::setup::{CapabilitySets, Program};
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, run::attached};
+use super::{Context, create::Outputs, run::attached};
 use crate::{
     error::{Error, Result},
     id::ContainerId,
@@ -36,14 +37,16 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
         Some(directory) => std::path::absolute(directory).map_err(Error::file("find", directory))?,
         None => env::current_dir().map_err(Error::host("tell the working directory"))?,
     };
-    let mut plan = Plan::of(&config(&directory)?, Overlay::Memory, &context.log)?;
+    // A command at a terminal has one of its own; one in a pipeline reads and writes that.
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let mut plan = Plan::of(&config(&directory, terminal)?, Overlay::Memory, &context.log)?;
     plan.rewriting &= context.rewriting;
     // Not by way of the configuration, which holds only valid UTF-8.
-    plan.program = program(&arguments.command, &directory);
-    attached(context, &ContainerId::generate(), &plan, &[], Custody::Attached, None)
+    plan.program = Program { terminal, ..program(&arguments.command, &directory) };
+    attached(context, &ContainerId::generate(), plan, &[], Custody::Attached, Outputs::default())
 }
 
-fn config(directory: &Path) -> Result<Config> {
+fn config(directory: &Path, terminal: bool) -> Result<Config> {
     let mut mounts = default_mounts();
     if let Some(list) = mounts.as_array_mut()
         // The caller's directory must not be hidden.
@@ -55,7 +58,7 @@ fn config(directory: &Path) -> Result<Config> {
     let hostname = nix::unistd::gethostname().map_err(Error::host("tell the host's name"))?;
     let spec = json!({
         "ociVersion": crate::oci::SPEC_VERSION,
-        "process": { "terminal": false, "user": {}, "args": ["sh"], "cwd": "/" },
+        "process": { "terminal": terminal, "user": {}, "args": ["sh"], "cwd": "/" },
         "root": { "path": "/", "readonly": false },
         "hostname": hostname.to_string_lossy(),
         "mounts": mounts,

@@ -13,23 +13,20 @@ use std::{
 
 use bulkhead_ipc::setup::{Execution, Program};
 use clap::Args;
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        signal::{SigSet, SigmaskHow, Signal, sigprocmask},
-        signalfd::{SfdFlags, SignalFd},
-    },
+use nix::sys::{
+    signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+    signalfd::{SfdFlags, SignalFd},
 };
 
 use super::{Context, parse_id};
 use crate::{
     cgroup,
     error::{Error, Result},
-    host::{Forked, close_inherited, fork, inherited_fds},
+    host::{Forked, TerminalPair, close_inherited, fork, inherited_fds, make_controlling, open_terminal},
     oci::{CAPABILITY_NAMES, Config, ProcessFile, set_variable},
     state::{State, Status, write_atomically},
-    supervisor::control::Supervisor,
+    supervisor::{SI_KERNEL, control::Supervisor},
+    terminal::{OwnTerminal, Relay, send_master, wait_and_relay},
 };
 
 /// What runc exits with when a program cannot be executed.
@@ -115,7 +112,8 @@ fn execute(context: &Context, arguments: &Arguments) -> Result<i32> {
         }
         Status::Created | Status::Running | Status::Paused => {}
     }
-    let mut program = program(context, &state, arguments)?;
+    let ProcessFile { mut program, console_size } = program(context, &state, arguments)?;
+    check_terminal(&program, arguments)?;
     let inherited = inherited_fds(arguments.preserve_fds)?;
     inherited.environment.into_iter().for_each(|entry| set_variable(&mut program.environment, entry));
     ignored(context, arguments);
@@ -124,7 +122,13 @@ fn execute(context: &Context, arguments: &Arguments) -> Result<i32> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None).map_err(Error::host("block signals"))?;
     let supervisor = Supervisor::connect(&context.store.directory(&id))?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let own = (program.terminal && !arguments.detach).then(OwnTerminal::find).transpose()?;
+    let size = console_size.or_else(|| own.as_ref()?.size());
+    let terminal = program.terminal.then(|| open_terminal(size)).transpose()?;
+    let stdio = match &terminal {
+        Some(pair) => [pair.slave.as_fd(); 3],
+        None => [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+    };
     let fds: Vec<BorrowedFd<'_>> = stdio.into_iter().chain(inherited.fds.iter().map(AsFd::as_fd)).collect();
     let executed = supervisor.execute(Execution { program }, &fds);
     executed.map_err(|error| match error {
@@ -132,7 +136,23 @@ fn execute(context: &Context, arguments: &Arguments) -> Result<i32> {
         other => other,
     })?;
     drop(inherited.fds);
-    if arguments.detach { detach(arguments, &state, &supervisor, &signals) } else { attend(arguments, &supervisor, &signals) }
+    if arguments.detach {
+        return detach(arguments, &state, &supervisor, &signals, terminal);
+    }
+    // The slave is the sentry's alone from now on.
+    let master = terminal.map(|pair| pair.master);
+    let relay = own.zip(master).map(|(own, master)| Relay::new(own, master)).transpose()?;
+    attend(arguments, &supervisor, &signals, relay)
+}
+
+/// Whether there is somebody to show the terminal to, in runc's words.
+fn check_terminal(program: &Program, arguments: &Arguments) -> Result<()> {
+    match (program.terminal, arguments.detach, arguments.console_socket.is_some()) {
+        (true, true, false) => Err("cannot allocate tty if bulkhead will detach without setting console socket"),
+        (_, false, true) | (false, _, true) => Err("cannot use console socket if bulkhead will not detach or allocate tty"),
+        _ => Ok(()),
+    }
+    .map_err(|text| Error::Usage(text.to_owned()))
 }
 
 /// All but those that cannot be handed on and those that tell of this process itself.
@@ -159,19 +179,13 @@ fn ignored(context: &Context, arguments: &Arguments) {
     }
 }
 
-fn program(context: &Context, state: &State, arguments: &Arguments) -> Result<Program> {
-    if arguments.tty || arguments.console_socket.is_some() {
-        return Err(Error::Usage("--tty: a terminal is not supported yet".into()));
-    }
+fn program(context: &Context, state: &State, arguments: &Arguments) -> Result<ProcessFile> {
     if let Some(file) = &arguments.process {
-        let process = ProcessFile::load(file, &context.log)?;
-        if process.terminal {
-            return Err(Error::Usage(format!("{}: process.terminal: a terminal is not supported yet", file.display())));
-        }
-        return Ok(process.program);
+        return ProcessFile::load(file, &context.log);
     }
     let config = Config::load(&state.bundle, &context.log)?;
-    let mut program = ProcessFile::of(&config, &context.log)?.program;
+    let ProcessFile { mut program, .. } = ProcessFile::of(&config, &context.log)?;
+    program.terminal = arguments.tty;
     program.arguments = arguments.command.iter().map(|argument| argument.as_bytes().to_vec()).collect();
     for entry in &arguments.env {
         if matches!(entry.as_bytes().iter().position(|&byte| byte == b'='), None | Some(0)) {
@@ -205,7 +219,7 @@ fn program(context: &Context, state: &State, arguments: &Arguments) -> Result<Pr
             None => context.log.warning(&format!("ignoring unknown or unavailable capabilities: [{name}]")),
         }
     }
-    Ok(program)
+    Ok(ProcessFile { program, console_size: None })
 }
 
 /// `UID` or `UID:GID`; without a group it stays what it was.
@@ -220,13 +234,26 @@ fn parse_user(text: &str, group: u32) -> Result<(u32, u32)> {
 }
 
 /// Stands for the program in the foreground.
-fn attend(arguments: &Arguments, supervisor: &Supervisor, signals: &SigSet) -> Result<i32> {
+fn attend(arguments: &Arguments, supervisor: &Supervisor, signals: &SigSet, relay: Option<Relay>) -> Result<i32> {
     write_pid_file(arguments, std::process::id())?;
-    stand_for_program(supervisor, signals)
+    stand_for_program(supervisor, signals, relay)
 }
 
 /// Leaves a process that stands for the program.
-fn detach(arguments: &Arguments, state: &State, supervisor: &Supervisor, signals: &SigSet) -> Result<i32> {
+fn detach(
+    arguments: &Arguments,
+    state: &State,
+    supervisor: &Supervisor,
+    signals: &SigSet,
+    terminal: Option<TerminalPair>,
+) -> Result<i32> {
+    let slave = match terminal {
+        Some(TerminalPair { master, slave }) => {
+            arguments.console_socket.as_deref().map_or(Ok(()), |socket| send_master(socket, master.as_fd()))?;
+            Some(slave)
+        }
+        None => None,
+    };
     match fork()? {
         Forked::Parent(pid) => {
             let written = write_pid_file(arguments, pid.as_raw() as u32);
@@ -238,6 +265,12 @@ fn detach(arguments: &Arguments, state: &State, supervisor: &Supervisor, signals
         }
         Forked::Child => {
             let _ = nix::unistd::setsid();
+            // So that the host's kernel tells when the window changes.
+            if let Some(slave) = slave {
+                let _ = make_controlling(slave.as_fd());
+                // It may have changed before.
+                supervisor.window_changed();
+            }
             close_inherited();
             if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
                 let _ = nix::unistd::dup2_stdin(&null);
@@ -245,7 +278,7 @@ fn detach(arguments: &Arguments, state: &State, supervisor: &Supervisor, signals
                 let _ = nix::unistd::dup2_stderr(&null);
             }
             cgroup::join_existing(&state.cgroups);
-            std::process::exit(stand_for_program(supervisor, signals).unwrap_or(EXEC_FAILED))
+            std::process::exit(stand_for_program(supervisor, signals, None).unwrap_or(EXEC_FAILED))
         }
     }
 }
@@ -258,22 +291,30 @@ fn write_pid_file(arguments: &Arguments, pid: u32) -> Result<()> {
 }
 
 /// Hands signals on until the program has ended; its exit status.
-fn stand_for_program(supervisor: &Supervisor, signals: &SigSet) -> Result<i32> {
+fn stand_for_program(supervisor: &Supervisor, signals: &SigSet, mut relay: Option<Relay>) -> Result<i32> {
     let doing = "wait for the program";
     let signals = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(Error::host(doing))?;
     loop {
-        let mut entries = [PollFd::new(supervisor.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut entries, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(Error::host(doing)(error)),
-        }
-        let [answered, signalled] = entries.map(|entry| entry.any().unwrap_or(true));
+        let [answered, signalled] =
+            wait_and_relay([supervisor.as_fd(), signals.as_fd()], relay.as_mut()).map_err(Error::host(doing))?;
         if answered {
-            return supervisor.execution_ended();
+            let status = supervisor.execution_ended();
+            relay.into_iter().for_each(Relay::finish);
+            return status;
         }
         if signalled {
             while let Ok(Some(signal)) = signals.read_signal() {
-                supervisor.forward_to_execution(signal.ssi_signo as i32);
+                let from_kernel = signal.ssi_code == SI_KERNEL;
+                match (signal.ssi_signo as i32, &relay) {
+                    (libc::SIGWINCH, Some(relay)) => {
+                        relay.resize();
+                        supervisor.window_changed();
+                    }
+                    (libc::SIGWINCH, None) if from_kernel => supervisor.window_changed(),
+                    // The terminal was hung up, which the sentry sees by itself.
+                    (libc::SIGHUP | libc::SIGCONT, None) if from_kernel => {}
+                    (signal, _) => supervisor.forward_to_execution(signal),
+                }
             }
         }
     }

@@ -1,11 +1,12 @@
 //! `run`: create, start, and, unless detached, wait and delete.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use clap::Args;
 use nix::{
     sys::{
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+        signalfd::{SfdFlags, SignalFd},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid,
@@ -13,7 +14,7 @@ use nix::{
 
 use super::{
     Context, CreateFlags,
-    create::{Created, create, load},
+    create::{Outputs, create, load},
     discard::discard,
     parse_id,
     start::start,
@@ -22,7 +23,8 @@ use crate::{
     error::{Error, Result},
     id::ContainerId,
     oci::Plan,
-    supervisor::{Custody, FORWARDED, control::Supervisor},
+    supervisor::{Created, Custody, FORWARDED, control::Supervisor},
+    terminal::{OwnTerminal, Relay, wait_and_relay},
 };
 
 /// Arguments of `run`.
@@ -47,8 +49,9 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     let id = parse_id(&flags.id)?;
     let custody = if arguments.detach { Custody::Detached } else { Custody::Attached };
     let (plan, inherited) = load(context, flags, custody)?;
+    let outputs = Outputs::of(flags);
     if arguments.detach {
-        let created = create(context, &id, &plan, &inherited, custody, flags.pid_file.as_deref())?;
+        let created = create(context, &id, &plan, &inherited, custody, outputs)?;
         if let Err(error) = start(context, &id, &created.supervisor) {
             let _ = waitpid(created.pid, None);
             discard(context, &id);
@@ -58,44 +61,58 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     }
     // A kept container is one that nobody deletes.
     let custody = if arguments.keep { Custody::Detached } else { custody };
-    attached(context, &id, &plan, &inherited, custody, flags.pid_file.as_deref())
+    attached(context, &id, plan, &inherited, custody, outputs)
 }
 
-/// Runs a container, forwards signals to it, and returns its exit status.
+/// Runs a container, forwards signals to it, and returns its exit status. If it has a terminal, that is shown on the caller's.
 pub fn attached(
     context: &Context,
     id: &ContainerId,
-    plan: &Plan,
+    mut plan: Plan,
     inherited: &[OwnedFd],
     custody: Custody,
-    pid_file: Option<&std::path::Path>,
+    outputs: Outputs<'_>,
 ) -> Result<i32> {
+    let own = plan.program.terminal.then(OwnTerminal::find).transpose()?;
+    plan.console_size = plan.console_size.or_else(|| own.as_ref()?.size());
     // From here on signals wait until there is somebody to forward them to.
     let signals: SigSet = FORWARDED.into_iter().chain([Signal::SIGCHLD]).collect();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None).map_err(Error::host("block signals"))?;
-    let Created { pid, supervisor } = create(context, id, plan, inherited, custody, pid_file)?;
-    let started = start(context, id, &supervisor);
+    let Created { pid, supervisor, master } = create(context, id, &plan, inherited, custody, outputs)?;
+    let relay = own.zip(master).map(|(own, master)| Relay::new(own, master)).transpose();
+    let started = relay.and_then(|relay| start(context, id, &supervisor).map(|()| relay));
     if started.is_err() {
-        // It ends itself.
+        // It ends itself, if it has not been told to begin.
+        let _ = supervisor.signal(libc::SIGKILL, true);
         let _ = waitpid(pid, None);
     }
-    let ended = started.and_then(|()| forward_until_end(pid, &supervisor, &signals));
+    let ended = started.and_then(|relay| forward_until_end(pid, &supervisor, &signals, relay));
     if custody == Custody::Attached {
         discard(context, id);
     }
     ended
 }
 
-fn forward_until_end(pid: Pid, supervisor: &Supervisor, signals: &SigSet) -> Result<i32> {
+fn forward_until_end(pid: Pid, supervisor: &Supervisor, signals: &SigSet, mut relay: Option<Relay>) -> Result<i32> {
+    let doing = "wait for the container";
+    let signals = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(Error::host(doing))?;
     loop {
-        match waitpid(pid, Some(WaitPidFlag::WNOHANG)).map_err(Error::host("wait for the container"))? {
-            WaitStatus::Exited(_, status) => return Ok(status),
-            WaitStatus::Signaled(_, signal, _) => return Ok(128 + signal as i32),
-            _ => {}
+        let ended = match waitpid(pid, Some(WaitPidFlag::WNOHANG)).map_err(Error::host(doing))? {
+            WaitStatus::Exited(_, status) => Some(status),
+            WaitStatus::Signaled(_, signal, _) => Some(128 + signal as i32),
+            _ => None,
+        };
+        if let Some(status) = ended {
+            relay.into_iter().for_each(Relay::finish);
+            return Ok(status);
         }
-        match signals.wait().map_err(Error::host("wait for the container"))? {
-            Signal::SIGCHLD => {}
-            signal => supervisor.forward(signal as i32),
+        wait_and_relay([signals.as_fd()], relay.as_mut()).map_err(Error::host(doing))?;
+        while let Ok(Some(signal)) = signals.read_signal() {
+            match (signal.ssi_signo as i32, &relay) {
+                (libc::SIGCHLD, _) => {}
+                (libc::SIGWINCH, Some(relay)) => relay.resize(),
+                (signal, _) => supervisor.forward(signal),
+            }
         }
     }
 }

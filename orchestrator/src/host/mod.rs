@@ -5,8 +5,10 @@ mod fork;
 mod inherited;
 mod mount_tree;
 mod spawn;
+mod terminal;
 
 pub use fork::{Forked, close_inherited, fork};
 pub use inherited::{Inherited, inherited_fds};
 pub use mount_tree::open_mount_tree;
 pub use spawn::{IdMap, Launch, ServiceProcess};
+pub use terminal::{RawMode, TerminalPair, make_controlling, open_terminal, set_window_size, window_size};

@@ -54,6 +54,21 @@ pub fn convert(devices: &[LinuxDevice]) -> Result<Vec<NodeSpec>, Complaint> {
     Ok(nodes)
 }
 
+/// /dev/console of a container with a terminal: the first pseudo-terminal of its devpts.
+pub fn console(uid: u32) -> NodeSpec {
+    const SLAVE_MAJOR: u32 = 136;
+    /// tty, by custom.
+    const GROUP: u32 = 5;
+    NodeSpec {
+        path: b"/dev/console".to_vec(),
+        mode: libc::S_IFCHR | 0o620,
+        device: libc::makedev(SLAVE_MAJOR, 0),
+        uid,
+        gid: GROUP,
+        target: Vec::new(),
+    }
+}
+
 /// Also devices that the guest kernel has no driver for: as on Linux they are there, and opening them is ENXIO.
 fn convert_device(index: usize, device: &LinuxDevice) -> Result<NodeSpec, Complaint> {
     let field = |name: &str| format!("linux.devices[{index}].{name}");

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use bulkhead_ipc::setup::{MountSpec, NodeSpec, Profile, Program};
+use nix::pty::Winsize;
 use oci_spec::runtime::Hooks;
 
 use super::{
@@ -32,8 +33,8 @@ pub struct Plan {
     pub rootfs: PathBuf,
     /// The first program.
     pub program: Program,
-    /// Whether it is to have a terminal.
-    pub terminal: bool,
+    /// The size of its terminal's window, when that is configured.
+    pub console_size: Option<Winsize>,
     /// UTS host name; empty keeps the guest kernel's.
     pub hostname: String,
     /// UTS domain name.
@@ -84,7 +85,10 @@ fn convert(config: &Config, overlay: Overlay, log: &Log) -> std::result::Result<
     let readonly = list(linux.and_then(|l| l.readonly_paths().as_ref()));
     hidden::hide(&mut table, &rootfs, &masked, &readonly, log);
     let devices = linux.and_then(|l| l.devices().as_deref()).unwrap_or_default();
-    let nodes = if table.foreign_dev { Vec::new() } else { nodes::convert(devices)? };
+    let mut nodes = if table.foreign_dev { Vec::new() } else { nodes::convert(devices)? };
+    if program.terminal && !table.foreign_dev {
+        nodes.push(nodes::console(program.uid));
+    }
     let paths = |list: Vec<String>| list.into_iter().map(String::into_bytes).collect();
     let mut sysctls: Vec<_> = linux.and_then(|l| l.sysctl().clone()).unwrap_or_default().into_iter().collect();
     sysctls.sort();
@@ -99,7 +103,7 @@ fn convert(config: &Config, overlay: Overlay, log: &Log) -> std::result::Result<
         bundle: config.bundle.clone(),
         rootfs,
         program,
-        terminal: spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false),
+        console_size: program::console_size(spec.process().as_ref()),
         hostname: spec.hostname().clone().unwrap_or_default(),
         domainname: spec.domainname().clone().unwrap_or_default(),
         mounts: table.mounts,
@@ -140,7 +144,7 @@ mod tests {
         assert_eq!(plan.mounts[0].kind, MountKind::Overlay { lower: 0 });
         assert_eq!(plan.mounts[0].flags & libc::ST_RDONLY as u32, libc::ST_RDONLY as u32);
         assert_eq!(plan.mounts.len(), 8);
-        assert_eq!((plan.roots.len(), plan.nodes.len()), (1, 12));
+        assert_eq!((plan.roots.len(), plan.nodes.len()), (1, 13));
     }
 
     #[test]

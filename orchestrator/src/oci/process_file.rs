@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use bulkhead_ipc::setup::{CapabilitySets, Program};
+use nix::pty::Winsize;
 use oci_spec::runtime::Process;
 use serde_json::{Value, json};
 
@@ -17,8 +18,8 @@ use crate::{
 pub struct ProcessFile {
     /// The program.
     pub program: Program,
-    /// Whether it is to have a terminal.
-    pub terminal: bool,
+    /// The size of its terminal's window, when that is given.
+    pub console_size: Option<Winsize>,
 }
 
 impl ProcessFile {
@@ -47,7 +48,7 @@ impl ProcessFile {
 
 fn convert(process: Option<&Process>, capabilities: CapabilitySets, file: &Path) -> Result<ProcessFile> {
     match program::convert(process, capabilities) {
-        Ok(program) => Ok(ProcessFile { program, terminal: process.and_then(Process::terminal).unwrap_or(false) }),
+        Ok(program) => Ok(ProcessFile { program, console_size: program::console_size(process) }),
         Err(complaint) => Err(Error::Config { file: file.to_owned(), what: complaint.into_text() }),
     }
 }

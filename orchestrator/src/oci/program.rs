@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use bulkhead_ipc::setup::{CapabilitySets, Program};
+use nix::pty::Winsize;
 use oci_spec::runtime::{LinuxPersonalityDomain, Process, Spec};
 
 use super::{complaint::Complaint, limits};
@@ -47,6 +48,7 @@ pub fn convert(process: Option<&Process>, capabilities: CapabilitySets) -> Resul
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adjust: process.oom_score_adj().unwrap_or(0),
         personality: 0,
+        terminal: process.terminal().unwrap_or(false),
     })
 }
 
@@ -61,6 +63,14 @@ pub fn personality(spec: &Spec, log: &Log) -> u32 {
         LinuxPersonalityDomain::PerLinux => 0,
         LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
     }
+}
+
+/// `process.consoleSize`, if the process has a terminal.
+pub fn console_size(process: Option<&Process>) -> Option<Winsize> {
+    let process = process.filter(|process| process.terminal() == Some(true))?;
+    let size = process.console_size()?;
+    let cells = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
+    Some(Winsize { ws_row: cells(size.height()), ws_col: cells(size.width()), ws_xpixel: 0, ws_ypixel: 0 })
 }
 
 /// Sets a variable (`NAME=value`), which replaces one of the same name, as for runc.

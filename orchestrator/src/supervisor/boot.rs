@@ -36,7 +36,8 @@ use crate::{
     cgroup::{self, Membership},
     clock,
     error::{Error, Result},
-    host::Launch,
+    host::{Launch, TerminalPair, make_controlling, open_terminal},
+    oci::Plan,
     state::{State, Status, process_started},
 };
 
@@ -67,6 +68,8 @@ pub struct Booted {
     pub state: State,
     /// Whether it is on disk.
     pub created: bool,
+    /// The master of the container's terminal, for the command that ordered the container.
+    pub master: Option<OwnedFd>,
 }
 
 /// See the module. `signals` are blocked in this process.
@@ -89,8 +92,11 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
     }
     // The rest is done while they start.
     launched.enter_cgroup(order)?;
-    launched.tell(order, &logs, &service_debug)?;
+    let terminal = plan.program.terminal.then(|| terminal(plan)).transpose()?;
+    launched.tell(order, &logs, &service_debug, terminal.as_ref().map(|pair| pair.slave.as_fd()))?;
     drop(logs);
+    // The slave is the sentry's alone, so that the master sees when it is closed.
+    let master = terminal.map(|pair| pair.master);
     launched.wait_until_ready(sink.as_ref())?;
     let state = State {
         id: order.id.to_string(),
@@ -105,7 +111,14 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
         hooks: plan.hooks.clone(),
     };
     let (services, cgroup) = launched.into_parts();
-    Ok(Booted { services, control, debug: Some(debug), signals, null, cgroup, sink, state, created: false })
+    Ok(Booted { services, control, debug: Some(debug), signals, null, cgroup, sink, state, created: false, master })
+}
+
+/// The terminal of the host for the container's. This process, which leads a session, hears when its window changes.
+fn terminal(plan: &Plan) -> Result<TerminalPair> {
+    let pair = open_terminal(plan.console_size)?;
+    make_controlling(pair.slave.as_fd()).map_err(Error::host("set up the container's terminal"))?;
+    Ok(pair)
 }
 
 /// Services that end with this value, unless they are taken out of it.
@@ -141,11 +154,17 @@ impl Launched {
     }
 
     /// Sends the services their set-up.
-    fn tell(&self, order: &Order<'_>, logs: &[OwnedFd], debug: &[UnixListener; 4]) -> Result<()> {
+    fn tell(
+        &self,
+        order: &Order<'_>,
+        logs: &[OwnedFd],
+        debug: &[UnixListener; 4],
+        terminal: Option<BorrowedFd<'_>>,
+    ) -> Result<()> {
         let (plan, log) = (order.plan, order.log);
         let wiring = Wiring::lay(plan)?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-        let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let stdio = terminal.map_or([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()], |terminal| [terminal; 3]);
         let files: Vec<_> = stdio.into_iter().chain(order.inherited.iter().map(AsFd::as_fd)).collect();
         for ((service, log_end), listener) in self.services.iter().zip(logs).zip(debug) {
             let setup = Setup {

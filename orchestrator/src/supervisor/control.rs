@@ -28,6 +28,14 @@ pub fn receive(channel: &Channel) -> std::result::Result<(Request, Vec<OwnedFd>)
     Ok((request, fds))
 }
 
+/// Tells the command that ordered the container that it is created, and gives it the master of its terminal.
+pub fn created(channel: &Channel, master: Option<&OwnedFd>) {
+    let mut message = Vec::new();
+    Answer::Done.encode(&mut message);
+    let fds: Vec<_> = master.iter().map(|master| master.as_fd()).collect();
+    let _ = channel.send(&message, &fds);
+}
+
 /// Answers; a command that has gone away meanwhile does not mind.
 pub fn answer(channel: &Channel, answer: &Answer) {
     let mut message = Vec::new();
@@ -67,8 +75,12 @@ impl Supervisor {
         Ok(Supervisor { channel })
     }
 
-    pub(super) fn created(&self) -> Result<()> {
-        self.wait()
+    /// Waits until the container is created; the master of its terminal, if it has one.
+    pub(super) fn created(&self) -> Result<Option<OwnedFd>> {
+        match self.hear_with(1)? {
+            (Answer::Done, mut fds) => Ok(fds.pop()),
+            (other, _) => Err(unexpected(other)),
+        }
     }
 
     /// Runs the container's program.
@@ -107,6 +119,12 @@ impl Supervisor {
         let _ = self.send(&Request::Forward(signal), &[]);
     }
 
+    /// Says that a terminal's window may have another size now.
+    pub fn window_changed(&self) {
+        // As above.
+        let _ = self.send(&Request::WindowChanged, &[]);
+    }
+
     /// Waits for the end of that program; its exit status.
     pub fn execution_ended(&self) -> Result<i32> {
         match self.hear()? {
@@ -143,9 +161,14 @@ impl Supervisor {
     }
 
     fn hear(&self) -> Result<Answer> {
+        self.hear_with(0).map(|(answer, _)| answer)
+    }
+
+    /// The next answer, and at most so many fds that come with it.
+    fn hear_with(&self, max_fds: usize) -> Result<(Answer, Vec<OwnedFd>)> {
         let mut message = Vec::new();
-        match self.channel.receive_bounded(&mut message, MAX_ANSWER, 0) {
-            Ok(_) => Answer::decode(&message).map_err(Error::ipc("understand the supervisor")),
+        match self.channel.receive_bounded(&mut message, MAX_ANSWER, max_fds) {
+            Ok(fds) => Ok((Answer::decode(&message).map_err(Error::ipc("understand the supervisor"))?, fds)),
             Err(ChannelError::Closed) => Err(Error::SupervisorGone),
             Err(other) => Err(Error::ipc("hear from the supervisor")(other)),
         }

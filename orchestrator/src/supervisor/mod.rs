@@ -38,6 +38,7 @@ use crate::{
 };
 use control::Supervisor;
 use watch::End;
+pub use watch::SI_KERNEL;
 
 /// Exit status when a sandbox ended because one of its services did: no program's status by custom, and not one that a shell
 /// makes of a signal.
@@ -83,9 +84,20 @@ pub struct Order<'a> {
     pub log: &'a Log,
 }
 
+/// A container that is created.
+#[derive(Debug)]
+pub struct Created {
+    /// The supervisor's pid.
+    pub pid: Pid,
+    /// The way to ask it.
+    pub supervisor: Supervisor,
+    /// The master of the container's terminal, if it has one.
+    pub master: Option<OwnedFd>,
+}
+
 /// Starts a supervisor in a process of its own and waits until the container is created. The caller has claimed the id, and
 /// blocks the signals of [`FORWARDED`] if it means to forward them.
-pub fn start(order: &Order<'_>) -> Result<(Pid, Supervisor)> {
+pub fn start(order: &Order<'_>) -> Result<Created> {
     let (ours, theirs) = Channel::pair().map_err(Error::ipc("make a channel to the supervisor"))?;
     match fork()? {
         Forked::Child => {
@@ -96,7 +108,7 @@ pub fn start(order: &Order<'_>) -> Result<(Pid, Supervisor)> {
             drop(theirs);
             let supervisor = Supervisor::new(ours);
             match supervisor.created() {
-                Ok(()) => Ok((pid, supervisor)),
+                Ok(master) => Ok(Created { pid, supervisor, master }),
                 Err(error) => {
                     // It has told why and is on its way out.
                     let _ = nix::sys::wait::waitpid(pid, None);

@@ -93,6 +93,7 @@ impl Watch<'_, '_> {
                 Some(number) => self.tell_sentry(&SentryOrder::SignalExecution { number, signal }),
                 None => Ok(()),
             },
+            Request::WindowChanged => self.tell_sentry(&SentryOrder::WindowChanged),
         }
     }
 
@@ -142,7 +143,7 @@ impl Watch<'_, '_> {
         self.tell_sentry(&SentryOrder::Signal { signal, all })
     }
 
-    fn tell_sentry(&self, order: &SentryOrder) -> Result<(), End> {
+    pub(super) fn tell_sentry(&self, order: &SentryOrder) -> Result<(), End> {
         // If it is so far behind that it cannot be told, a signal more makes no difference.
         self.order_sentry(order, &[]).map(|_| ())
     }

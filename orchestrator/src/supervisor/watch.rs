@@ -8,11 +8,11 @@ use std::{
 
 use bulkhead_ipc::{
     channel::Channel,
-    setup::{ExecutionNews, Report},
+    setup::{ExecutionNews, Order as SentryOrder, Report},
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::wait::WaitStatus,
+    sys::{signalfd::siginfo, wait::WaitStatus},
 };
 
 use super::{
@@ -24,6 +24,9 @@ use super::{
     service::{Kind, Service},
 };
 use crate::{error::Error, state::Status};
+
+/// si_code of what the host's kernel sends.
+pub const SI_KERNEL: i32 = 0x80;
 
 /// How long the sentry may take to end the container after SIGKILL.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -145,7 +148,7 @@ impl Watch<'_, '_> {
         self.booted.created = true;
         let _ = self.booted.control.set_nonblocking(true);
         owner.set_nonblocking(true).map_err(|e| failed(e.to_string()))?;
-        control::answer(&owner, &Answer::Done);
+        control::created(&owner, self.booted.master.take().as_ref());
         self.connections.push(Connection { owner: true, ..Connection::new(owner) });
         Ok(())
     }
@@ -191,7 +194,7 @@ impl Watch<'_, '_> {
         }
         if ready.signals {
             while let Ok(Some(signal)) = self.booted.signals.read_signal() {
-                if let Err(end) = self.signal(signal.ssi_signo as i32, false) {
+                if let Err(end) = self.signalled(&signal) {
                     return Some(end);
                 }
             }
@@ -201,6 +204,19 @@ impl Watch<'_, '_> {
             self.accept();
         }
         ended
+    }
+
+    /// A signal to the supervisor is meant for the container; those of the host's kernel are about its terminal.
+    fn signalled(&mut self, signal: &siginfo) -> Result<(), End> {
+        let number = signal.ssi_signo as i32;
+        if signal.ssi_code != SI_KERNEL {
+            return self.signal(number, false);
+        }
+        match number {
+            libc::SIGWINCH => self.tell_sentry(&SentryOrder::WindowChanged),
+            // The terminal was hung up, which the sentry sees by itself.
+            _ => Ok(()),
+        }
     }
 
     /// Waits for something to happen.

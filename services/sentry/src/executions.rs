@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 
 use crate::{
     executor::Executor,
-    fs::{OpenFile, host::HostFile},
     kernel::Kernel,
     server::tell,
     signal::{self, SignalInfo},
     task::{self, Process},
+    tty::{console, job},
 };
 
 /// Those that were ordered and have not ended. Clones are the same table.
@@ -37,11 +37,10 @@ impl Executions {
         if self.running.lock().insert(number, State::Loading).is_some() {
             tracing::warn!(number, "the supervisor gives two executions one number");
         }
-        let files: Result<Vec<Arc<OpenFile>>, _> = fds.into_iter().map(HostFile::open).collect();
         let (own, kernel, control) = (self.clone(), kernel.clone(), control.clone());
         Executor::spawn(Executor::choose_home(), async move {
             let news = |news| tell(&control, &Report::Execution { number, news });
-            let files = match files {
+            let (files, terminal) = match console::standard_files(&kernel, &execution.program, fds) {
                 Ok(files) => files,
                 Err(errno) => {
                     own.running.lock().remove(&number);
@@ -55,11 +54,17 @@ impl Executions {
             });
             match task::enter(&kernel, &execution.program, files, on_end) {
                 Ok(thread) => {
+                    if let Some(terminal) = terminal {
+                        job::give(&thread.process, &terminal, thread.process.pid, thread.process.pid);
+                    }
                     news(ExecutionNews::Started(thread.process.pid));
                     own.run(number, &thread.process);
                     thread.run().await;
                 }
                 Err(error) => {
+                    if let Some(terminal) = terminal {
+                        terminal.release_console();
+                    }
                     own.running.lock().remove(&number);
                     news(ExecutionNews::Failed(error.to_string()));
                 }

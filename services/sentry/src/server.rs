@@ -1,7 +1,7 @@
 //! From the supervisor's set-up to a running container: starts the parts in the order that they need, locks the process down,
 //! and carries out the supervisor's orders.
 
-use std::sync::Arc;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use bulkhead_ipc::{
     confine::Restrictions,
@@ -14,7 +14,7 @@ use crate::{
     debug::Debugger,
     executions::Executions,
     executor::{self, Executor},
-    fs::{OpenFile, host::HostFile, vfs::VfsClient},
+    fs::vfs::VfsClient,
     futex::FutexTable,
     kernel::{Kernel, Uts},
     memory::MemoryFile,
@@ -23,7 +23,7 @@ use crate::{
     signal::{self, SignalInfo},
     syscalls::filter::Filter,
     task::{self, CpuWatch, INIT, PidTable},
-    tty::Terminals,
+    tty::{Terminals, console, job},
 };
 
 /// What the sentry may ask of the host once it serves.
@@ -34,7 +34,7 @@ const OPEN_FILES: u64 = 1 << 20;
 /// Runs the sentry until the supervisor goes.
 pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
     let clients = fds.clients(setup.cpus.len())?;
-    let files = fds.rest().into_iter().map(HostFile::open).collect::<std::result::Result<_, _>>()?;
+    let files = fds.rest();
 
     // These need what the lock-down takes: the host's /proc, and stubs that the one thread that there is now makes.
     let proc = ProcState::new(executor::now());
@@ -69,7 +69,7 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
 }
 
 /// Carries out orders until the supervisor has gone. `files` are the first program's.
-fn obey(kernel: &Arc<Kernel>, control: &Control, files: Vec<Arc<OpenFile>>) -> Result<()> {
+fn obey(kernel: &Arc<Kernel>, control: &Control, files: Vec<OwnedFd>) -> Result<()> {
     let mut files = Some(files);
     let executions = Executions::default();
     while let Some((order, fds)) = control.next_order()? {
@@ -82,17 +82,25 @@ fn obey(kernel: &Arc<Kernel>, control: &Control, files: Vec<Arc<OpenFile>>) -> R
             Order::Execute { number, execution } => executions.execute(kernel, control, number, execution, fds),
             Order::LimitTasks(limit) => kernel.pids.set_limit(limit),
             Order::SignalExecution { number, signal } => executions.signal(number, signal),
+            Order::WindowChanged => console::windows_changed(kernel),
         }
     }
     Ok(())
 }
 
 /// Loads and runs the container's program, on a worker: only those may call vfs and make guest threads.
-fn run_program(kernel: &Arc<Kernel>, control: &Control, files: Vec<Arc<OpenFile>>) {
+fn run_program(kernel: &Arc<Kernel>, control: &Control, files: Vec<OwnedFd>) {
     let (kernel, control) = (kernel.clone(), control.clone());
     Executor::spawn(Executor::choose_home(), async move {
+        let (files, terminal) = match console::standard_files(&kernel, &kernel.settings.program, files) {
+            Ok(files) => files,
+            Err(errno) => return tell(&control, &Report::Failed(format!("cannot use an inherited file: {errno}"))),
+        };
         match task::start(&kernel, files) {
             Ok(thread) => {
+                if let Some(terminal) = terminal {
+                    job::give(&thread.process, &terminal, INIT, INIT);
+                }
                 tell(&control, &Report::Started);
                 thread.run().await;
             }

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd, RawFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -41,8 +41,6 @@ pub struct HostFile {
     queue: Arc<WaitQueue>,
     stat: libc::stat,
     ownership: Mutex<Ownership>,
-    /// The terminal's foreground process group as the guest set it; 0 before that.
-    foreground: AtomicI32,
     /// The host file knows RWF_NOWAIT.
     nowait: AtomicBool,
 }
@@ -73,7 +71,6 @@ impl HostFile {
             queue: Arc::new(WaitQueue::new()),
             stat,
             ownership: Mutex::new(ownership),
-            foreground: AtomicI32::new(0),
             nowait: AtomicBool::new(true),
         };
         Ok((Arc::new(file), flags & (libc::O_ACCMODE | libc::O_APPEND) as u32))
@@ -157,7 +154,6 @@ impl HostFile {
     }
 
     fn terminal(&self, thread: &Thread, command: u32, argument: UserAddress) -> Result<u64, Errno> {
-        let relations = || thread.kernel.pids.relations(thread.process.pid).ok_or(Errno::ENOTTY);
         match command as libc::c_ulong {
             libc::TCGETS => self.terminal_get::<TERMIOS>(thread, command, argument),
             libc::TCSETS | libc::TCSETSW | libc::TCSETSF => self.terminal_set::<TERMIOS>(thread, command, argument),
@@ -167,30 +163,8 @@ impl HostFile {
                 host_io::ioctl_value(&self.fd, command, argument.0 as i32)?;
                 Ok(0)
             }
-            libc::TIOCGPGRP => {
-                let group = match self.foreground.load(Ordering::Relaxed) {
-                    0 => relations()?.group,
-                    group => group,
-                };
-                thread.memory().write_value(argument, &group)?;
-                Ok(0)
-            }
-            libc::TIOCSPGRP => {
-                let group: i32 = thread.memory().read_value(argument)?;
-                if group < 0 {
-                    return Err(Errno::EINVAL);
-                }
-                if thread.kernel.pids.group(group).is_empty() {
-                    return Err(Errno::ESRCH);
-                }
-                self.foreground.store(group, Ordering::Relaxed);
-                Ok(0)
-            }
-            libc::TIOCGSID => {
-                thread.memory().write_value(argument, &relations()?.session)?;
-                Ok(0)
-            }
-            libc::TIOCSCTTY | libc::TIOCNOTTY => Ok(0),
+            // It is nobody's controlling terminal here: that is the host's business.
+            libc::TIOCSCTTY => Err(Errno::EPERM),
             _ => match command {
                 TCGETS2 => self.terminal_get::<TERMIOS2>(thread, command, argument),
                 TCSETS2 | TCSETSW2 | TCSETSF2 => self.terminal_set::<TERMIOS2>(thread, command, argument),

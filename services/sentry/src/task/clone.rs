@@ -149,6 +149,8 @@ fn make(thread: &mut Thread, request: &CloneRequest, home: usize) -> Result<(Thr
     let files = if flags.contains(F::FILES) { thread.files() } else { thread.files().fork() };
     let fs = if flags.contains(F::FS) { thread.fs() } else { thread.fs().fork() };
     let completion = flags.contains(F::VFORK).then(Arc::<Completion>::default);
+    // When this fails, the table of files goes after the lock: the last close of a terminal sends signals.
+    let _files = files.clone();
 
     let task = thread.kernel.pids.with(|table| {
         let tid = table.allocate()?;

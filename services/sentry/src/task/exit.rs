@@ -57,7 +57,7 @@ pub(super) async fn exit(thread: Thread) {
     process.timers.stop();
     fs::locks::process_ended(&kernel.vfs, process.pid);
     *process.executable.write() = None;
-    crate::tty::job::process_ends(&process);
+    let terminal = crate::tty::job::process_ends(&process);
     let status = process.signals.exit_status().unwrap_or_else(|| process.leader_status.load(Ordering::Relaxed));
     if process.pid == INIT {
         close_container(&kernel, status).await;
@@ -65,6 +65,9 @@ pub(super) async fn exit(thread: Thread) {
         bury(&kernel, &process, tid, status, credentials.uid);
         let on_end = process.on_end.lock().take();
         if let Some(on_end) = on_end {
+            if let Some(terminal) = terminal {
+                terminal.drain().await;
+            }
             on_end(status);
         }
     }
@@ -304,6 +307,7 @@ async fn close_container(kernel: &Arc<Kernel>, status: i32) {
     if !before(executor::now().saturating_add(LAST_ORDERS), gone).await {
         tracing::warn!(threads = kernel.pids.task_count(), "threads are left though init has ended and all were killed");
     }
+    crate::tty::console::drain(kernel).await;
     (kernel.on_exit)(status);
 }
 

@@ -13,6 +13,7 @@ use bulkhead_ipc::{
 use parking_lot::Mutex;
 
 use super::{
+    console::Console,
     file::{Master, Slave},
     pty::Pty,
 };
@@ -79,6 +80,7 @@ impl Options {
 #[derive(Default)]
 pub struct Terminals {
     devpts: Mutex<Option<Arc<Devpts>>>,
+    pub(super) consoles: Mutex<Vec<Arc<Console>>>,
 }
 
 impl Terminals {

@@ -51,6 +51,11 @@ impl Slave {
         Ok(Arc::new(Slave { pty: pty.clone(), hangups, node }))
     }
 
+    /// An open file description of it for reading and writing.
+    pub fn description(self: Arc<Self>) -> Arc<OpenFile> {
+        OpenFile::new(self, (libc::O_RDWR | crate::fs::open::O_LARGEFILE) as u32, None)
+    }
+
     /// The terminal.
     pub fn pty(&self) -> &Arc<Pty> {
         &self.pty
@@ -70,9 +75,10 @@ impl Slave {
         self.caller().map_or(Ok(()), |task| job::check_background(&task, &self.pty, signal))
     }
 
-    fn read_with(&self, limit: usize, done: usize, sink: impl FnOnce(&[u8]) -> Result<usize, Errno>) -> Result<usize, Errno> {
+    /// Reads; how many bytes, and how many a read is to get at least (VMIN).
+    fn read_with(&self, limit: usize, sink: impl FnOnce(&[u8]) -> Result<usize, Errno>) -> Result<(usize, usize), Errno> {
         if self.is_dead() {
-            return Ok(0);
+            return Ok((0, 0));
         }
         self.check_background(libc::SIGTTIN)?;
         let (read, minimum, waits) = self.pty.work(|state, _| {
@@ -84,12 +90,9 @@ impl Slave {
             (read, usize::from(minimum), waits)
         });
         match read {
-            Some(read) => {
-                let read = read?;
-                if done + read < minimum && read < limit { Err(Errno::EAGAIN) } else { Ok(done + read) }
-            }
+            Some(read) => Ok((read?, minimum)),
             None if waits => Err(Errno::EAGAIN),
-            None => Ok(done),
+            None => Ok((0, 0)),
         }
     }
 
@@ -122,7 +125,10 @@ impl FileOps for Slave {
         if limit == 0 {
             return Ok(done);
         }
-        self.read_with(limit, done, |bytes| buffers.put(bytes))
+        match self.read_with(limit, |bytes| buffers.put(bytes))? {
+            (read, minimum) if done + read < minimum && read < limit => Err(Errno::EAGAIN),
+            (read, _) => Ok(done + read),
+        }
     }
 
     fn write(&self, _: &OpenFile, buffers: &mut UserBuffers<'_>, offset: Offset) -> Result<usize, Errno> {
@@ -155,10 +161,12 @@ impl FileOps for Slave {
 
     fn read_bytes(&self, _: &OpenFile, into: &mut [u8], _: Offset) -> Result<usize, Errno> {
         let limit = into.len();
-        self.read_with(limit, 0, |bytes| {
+        let read = self.read_with(limit, |bytes| {
             into[..bytes.len()].copy_from_slice(bytes);
             Ok(bytes.len())
-        })
+        });
+        // What was taken cannot wait here until there is as much as a read wants.
+        read.map(|(read, _)| read)
     }
 
     fn write_bytes(&self, _: &OpenFile, from: &[u8], _: Offset) -> Result<usize, Errno> {

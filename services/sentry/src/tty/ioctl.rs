@@ -122,9 +122,13 @@ fn either(pty: &Arc<Pty>, thread: &Thread, command: u32, argument: UserAddress, 
             let termios = Termios::from_raw(&memory.read_value::<RawTermios>(argument)?, None);
             change(pty, termios, command == libc::TCSETSF as u32)
         }
-        libc::TIOCGWINSZ => answer(thread, argument, &pty.window()),
+        libc::TIOCGWINSZ => {
+            pty.look_at_console();
+            answer(thread, argument, &pty.window())
+        }
         libc::TIOCSWINSZ => {
             let window: WindowSize = memory.read_value(argument)?;
+            pty.tell_console(window);
             pty.set_window(window);
             Ok(0)
         }

@@ -11,7 +11,7 @@ use super::pty::{Foreground, Pty};
 use crate::{
     kernel::Kernel,
     signal::{SignalInfo, actions},
-    task::{Process, Task, Thread, capability},
+    task::{INIT, Process, Task, Thread, capability},
 };
 
 /// Sends to the foreground group, if there is one.
@@ -120,23 +120,28 @@ pub(super) fn give_up(thread: &Thread, pty: &Arc<Pty>) -> Result<(), Errno> {
 }
 
 /// The last thread of a process has ended. If it led a session, its terminal is free, and those in the foreground are told.
-pub(crate) fn process_ends(process: &Process) {
+/// Returns its terminal.
+pub(crate) fn process_ends(process: &Process) -> Option<Arc<Pty>> {
     let kernel = &process.kernel;
     let terminal = process.terminal.lock().take();
     let earlier = process.earlier_foreground.swap(0, Ordering::Relaxed);
     if kernel.pids.relations(process.pid).is_none_or(|relations| relations.session != process.pid) {
-        return;
+        return None;
     }
-    if let Some(pty) = terminal {
+    if let Some(pty) = &terminal {
         let foreground = pty.foreground();
         signal_foreground(kernel, foreground, libc::SIGHUP);
         pty.set_foreground(Foreground::default());
-        forget(kernel, process.pid, &pty);
+        forget(kernel, process.pid, pty);
+        if process.pid != INIT {
+            pty.release_console();
+        }
     } else if earlier != 0 {
         let foreground = Foreground { session: process.pid, group: earlier };
         signal_foreground(kernel, foreground, libc::SIGHUP);
         signal_foreground(kernel, foreground, libc::SIGCONT);
     }
+    terminal
 }
 
 /// The terminal of this session was hung up: it has none any more, and its leader is told. Whoever was in the foreground is told

@@ -15,6 +15,7 @@ use bulkhead_ipc::{
 use parking_lot::Mutex;
 
 use super::{
+    console::Console,
     devpts::Devpts,
     discipline::{Discipline, Effects, Output, Packet},
     job,
@@ -43,6 +44,8 @@ pub struct Pty {
     pub ownership: Mutex<Ownership>,
     created: Timestamp,
     devpts: Weak<Devpts>,
+    /// Set while the master is a terminal of the host.
+    pub(super) console: Mutex<Weak<Console>>,
     /// Whether the slave can be opened (TIOCSPTLCK).
     locked: AtomicBool,
     /// Whether it may be opened once more (TIOCEXCL).
@@ -166,6 +169,7 @@ impl Pty {
             ownership: Mutex::new(ownership),
             created: wall_clock(),
             devpts: Arc::downgrade(devpts),
+            console: Mutex::default(),
             locked: AtomicBool::new(true),
             exclusive: AtomicBool::new(false),
         })
@@ -292,6 +296,11 @@ impl Pty {
         self.exclusive.store(false, Ordering::Relaxed);
         drop(state);
         self.master_queue.wake(Readiness::IN | Readiness::RDNORM | Readiness::HUP);
+    }
+
+    /// Whether all slaves are closed again.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.state.lock().deserted
     }
 
     /// The master is gone: the name goes, slaves are dead, the session's leader gets SIGHUP.
