@@ -6,6 +6,7 @@ use bulkhead_integration::{
     bundle::unique,
     docker::{Docker, IMAGE},
     runtime::{code, eventually, text},
+    terminal::Terminal,
 };
 
 /// What a container printed; it succeeded.
@@ -104,6 +105,36 @@ fn programs_are_executed_in_a_running_container() {
     assert_eq!(code(&docker.call(&["exec", &id, "no-such-program"])), 126);
     docker.done(&["rm", "-f", &id]);
     eventually("nothing is left", || docker.processes().is_empty());
+}
+
+/// A shell on the terminal of a docker command that ends with `exit 3`.
+fn talk(docker: &Docker, arguments: &[&str]) {
+    let mut terminal = Terminal::run(&docker.command(arguments), 25, 90);
+    let mut does = |typed: &str, shown: &str| {
+        terminal.types(typed);
+        terminal.shows(shown);
+    };
+    does("tty; echo do''ne\n", "/dev/pts/0\r\ndone\r\n");
+    does("stty size\n", "25 90\r\n");
+    does("echo re''ady; cat\n", "ready\r\n");
+    does("line\n", "line\r\nline\r\n");
+    does("\x03", "^C");
+    does("echo st''atus $?\n", "status 130\r\n");
+    terminal.resize(30, 110);
+    // The new size takes its way through dockerd.
+    terminal.types("until [ \"$(stty size)\" = '30 110' ]; do sleep 0.05; done; echo res''ized; exit 3\n");
+    terminal.shows("resized\r\n");
+    assert_eq!(terminal.end(), 3, "{arguments:?}");
+}
+
+#[test]
+fn containers_and_programs_in_them_have_terminals() {
+    let docker = Docker::start();
+    talk(&docker, &["run", "--rm", "-it", "--network", "none", "--runtime", "bulkhead", IMAGE, "sh"]);
+    let container = docker.detached(&[], &["sleep", "1000"]);
+    talk(&docker, &["exec", "-it", &container, "sh"]);
+    docker.done(&["rm", "--force", &container]);
+    assert_eq!(docker.processes(), Vec::<String>::new());
 }
 
 #[test]
