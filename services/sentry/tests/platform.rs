@@ -826,6 +826,112 @@ fn computing_guests_spread_over_the_cpus(platform: &Arc<Platform>) {
     assert_ne!(cpus[0], cpus[1]);
 }
 
+/// Calls until a worker of another CPU than its own serves the guest, which happens as soon as one is idle.
+async fn heat(context: &mut Context, registers: &mut Registers) {
+    *registers = at(guest_calls::at());
+    let start = Instant::now();
+    loop {
+        assert_eq!(run(context, registers).await, Event::Syscall);
+        if bound_to(context.host_tid()) != 1 << Executor::current_cpu() {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(25), "never hot");
+    }
+}
+
+/// CPU time of this process, or of a stub.
+fn cpu_time(pid: i32) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let clock = if pid == 0 { libc::CLOCK_PROCESS_CPUTIME_ID } else { (!pid << 3) | 2 };
+    assert_eq!(unsafe { libc::clock_gettime(clock, &mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn a_fast_caller_is_served_from_an_idle_cpu_and_nobody_spins_afterwards(platform: &Arc<Platform>) {
+    if Executor::cpus() < 2 {
+        return;
+    }
+    let platform = platform.clone();
+    on_worker(0, async move {
+        let guest = Guest::new(&platform);
+        let mut context = guest.thread();
+        let mut registers = at(guest_calls::at());
+        heat(&mut context, &mut registers).await;
+        // Its task waits for something else: neither it nor its worker may use the CPU.
+        let before = (cpu_time(0), cpu_time(guest.space.host_pid()));
+        sleep_until(deadline_after(Duration::from_millis(300))).await;
+        let after = (cpu_time(0), cpu_time(guest.space.host_pid()));
+        assert!(after.0 - before.0 < Duration::from_millis(30), "{before:?} {after:?}");
+        assert!(after.1 - before.1 < Duration::from_millis(30), "{before:?} {after:?}");
+        // It computes: its worker must not wait for it with the CPU in use.
+        heat(&mut context, &mut registers).await;
+        registers = at(guest_spin::at());
+        let interrupter = context.interrupter();
+        let timer = bulkhead_sentry::executor::Timer::new(move || interrupter.interrupt());
+        timer.arm(deadline_after(Duration::from_millis(300)));
+        let before = cpu_time(0);
+        assert_eq!(run(&mut context, &mut registers).await, Event::Interrupted);
+        assert!(cpu_time(0) - before < Duration::from_millis(30));
+        // And is at home again.
+        registers = at(guest_calls::at());
+        assert_eq!(run(&mut context, &mut registers).await, Event::Syscall);
+        assert_eq!(bound_to(context.host_tid()), 1 << Executor::current_cpu());
+    });
+}
+
+fn a_hot_thread_is_interrupted_killed_and_dropped_like_any_other(platform: &Arc<Platform>) {
+    if Executor::cpus() < 2 {
+        return;
+    }
+    let platform = platform.clone();
+    on_worker(1, async move {
+        let guest = Guest::new(&platform);
+        let mut context = guest.thread();
+        let mut registers = at(0);
+        for _ in 0..3 {
+            heat(&mut context, &mut registers).await;
+            let interrupter = context.interrupter();
+            let thread = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(1));
+                interrupter.interrupt();
+            });
+            while run(&mut context, &mut registers).await != Event::Interrupted {}
+            thread.join().unwrap();
+        }
+        // Dropped while it runs, and used again.
+        heat(&mut context, &mut registers).await;
+        context.resume(&at(guest_spin::at()));
+        drop(context);
+        let mut context = guest.thread();
+        heat(&mut context, &mut registers).await;
+        // Another thread of the sandbox wants the adopter's CPU.
+        let here = Executor::current_cpu();
+        let (sender, receiver) = mpsc::channel();
+        let other = Guest::new(&platform);
+        Executor::spawn(here, async move {
+            let mut context = other.space.new_context(here).unwrap();
+            let mut registers = at(guest_calls::at());
+            for _ in 0..100 {
+                assert_eq!(run(&mut context, &mut registers).await, Event::Syscall);
+            }
+            sender.send(()).unwrap();
+        });
+        let start = Instant::now();
+        while receiver.try_recv().is_err() {
+            assert_eq!(run(&mut context, &mut registers).await, Event::Syscall);
+            assert!(start.elapsed() < Duration::from_secs(5), "the other thread has no turn");
+        }
+        heat(&mut context, &mut registers).await;
+        let pid = guest.space.host_pid();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(1));
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        });
+        while run(&mut context, &mut registers).await == Event::Syscall {}
+        assert_eq!(run(&mut context, &mut registers).await, Event::Lost);
+    });
+}
+
 fn bench(platform: &Arc<Platform>) {
     let clone = platform.clone();
     on_worker(0, async move {
@@ -960,6 +1066,8 @@ const TESTS: &[Test] = tests! {
     a_killed_stub_is_lost_and_nothing_hangs
     a_dropped_running_context_does_not_go_on
     computing_guests_spread_over_the_cpus
+    a_fast_caller_is_served_from_an_idle_cpu_and_nobody_spins_afterwards
+    a_hot_thread_is_interrupted_killed_and_dropped_like_any_other
 };
 
 fn main() {

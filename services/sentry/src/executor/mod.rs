@@ -3,10 +3,12 @@
 //! Owns the worker threads, timers, wait queues, the small pool for host calls that may sleep, and the host fd poller. Knows
 //! nothing of guests: where guest threads post is behind [`Posts`].
 //!
-//! Invariants: a woken task is polled by the worker that woke it, next; nobody spins; a worker sleeps only when it has looked
-//! at everything that could wake it after it said that it sleeps; no callback runs under a lock of this module.
+//! Invariants: a woken task is polled by the worker that woke it, next; nothing here spins (a task may, within one poll, while
+//! [`has_work`] says that nobody else needs its worker); a worker sleeps only when it has looked at everything that could wake it
+//! after it said that it sleeps; no callback runs under a lock of this module.
 
 mod blocking;
+mod clock;
 mod futex;
 mod poller;
 mod sleep;
@@ -18,11 +20,12 @@ use std::{future::Future, time::Duration};
 
 pub use blocking::blocking;
 pub(crate) use blocking::submit;
+pub use clock::instant;
 pub(crate) use futex::futex_wake;
 pub use poller::HostPoller;
 pub use timer::{Timer, sleep_until};
 pub use wait::{Registration, WaitQueue, Watcher, wait_for};
-pub(crate) use worker::{Posts, configure, current as current_worker, pin_thread, turn, unpin_thread};
+pub(crate) use worker::{Posts, asleep, configure, current as current_worker, has_work, pin_thread, turn, unpin_thread, wake};
 
 bitflags::bitflags! {
     /// Readiness, as poll(2) has it.

@@ -3,11 +3,14 @@
 use std::{
     collections::BTreeMap,
     future::poll_fn,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Poll, Waker},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{now, worker};
 
@@ -25,9 +28,16 @@ pub(super) struct Key {
 }
 
 /// One worker's deadlines.
-#[derive(Default)]
 pub(super) struct Deadlines {
     list: Mutex<List>,
+    /// The first of them, for a look without the lock; `u64::MAX` when there is none.
+    first: AtomicU64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Deadlines { list: Mutex::default(), first: AtomicU64::new(u64::MAX) }
+    }
 }
 
 #[derive(Default)]
@@ -43,12 +53,21 @@ impl Deadlines {
         let key = Key { deadline, number: list.next };
         list.next += 1;
         list.due.insert(key, due);
+        self.note(&list);
         (key, list.due.first_key_value().is_some_and(|(first, _)| *first == key))
     }
 
     fn remove(&self, key: Key) {
-        let due = self.list.lock().due.remove(&key);
+        let mut list = self.list.lock();
+        let due = list.due.remove(&key);
+        self.note(&list);
+        drop(list);
         drop(due);
+    }
+
+    fn note(&self, list: &MutexGuard<'_, List>) {
+        let first = list.due.first_key_value().map_or(u64::MAX, |(key, _)| key.deadline);
+        self.first.store(first, Relaxed);
     }
 
     /// The next deadline.
@@ -56,16 +75,23 @@ impl Deadlines {
         self.list.lock().due.first_key_value().map(|(key, _)| key.deadline)
     }
 
+    /// Whether there is anything to do at `time`: a quick look, which may miss what another thread has just added.
+    pub(super) fn due_at(&self, time: u64) -> bool {
+        self.first.load(Relaxed) <= time
+    }
+
     /// Does what is due; whether there was anything.
     pub(super) fn run(&self) -> bool {
-        if self.first().is_none_or(|deadline| deadline > now()) {
+        if self.first.load(Relaxed) == u64::MAX || self.first().is_none_or(|deadline| deadline > now()) {
             return false;
         }
         let late = Key { deadline: now().saturating_add(1), number: 0 };
         let due = {
             let mut list = self.list.lock();
             let later = list.due.split_off(&late);
-            std::mem::replace(&mut list.due, later)
+            let due = std::mem::replace(&mut list.due, later);
+            self.note(&list);
+            due
         };
         for (key, due) in due {
             match due {

@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -17,6 +17,7 @@ use async_task::Runnable;
 use parking_lot::Mutex;
 
 use super::{
+    clock,
     futex::{futex_wait_until, futex_wake},
     sleep,
     timer::Deadlines,
@@ -35,6 +36,8 @@ pub(crate) trait Posts: Send + Sync {
     fn next_look(&self, worker: usize) -> Option<u64>;
     /// That time has come.
     fn look(&self, worker: usize);
+    /// A task's poll on this worker is over.
+    fn after_turn(&self, worker: usize);
 }
 
 struct Configuration {
@@ -50,9 +53,39 @@ struct Workers {
     posts: Option<Arc<dyn Posts>>,
 }
 
+/// Tasks that wait for their turn.
+#[derive(Default)]
+struct Queue {
+    tasks: Mutex<VecDeque<Runnable>>,
+    /// How many, for a look without the lock.
+    length: AtomicUsize,
+}
+
+impl Queue {
+    fn push(&self, runnable: Runnable) {
+        let mut tasks = self.tasks.lock();
+        tasks.push_back(runnable);
+        self.length.store(tasks.len(), Ordering::SeqCst);
+    }
+
+    fn pop(&self) -> Option<Runnable> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut tasks = self.tasks.lock();
+        let first = tasks.pop_front();
+        self.length.store(tasks.len(), Ordering::SeqCst);
+        first
+    }
+
+    fn is_empty(&self) -> bool {
+        self.length.load(Ordering::SeqCst) == 0
+    }
+}
+
 #[derive(Default)]
 struct Worker {
-    queue: Mutex<VecDeque<Runnable>>,
+    queue: Queue,
     deadlines: Deadlines,
     /// Whether it sleeps, for those inside the sentry: guests cannot reach this one.
     asleep: AtomicBool,
@@ -75,6 +108,7 @@ const SLOT_TURNS: u32 = 16;
 
 /// What to run on; once, before the first task. `false` when workers run already.
 pub(crate) fn configure(cpus: &[u32], posts: Arc<dyn Posts>) -> bool {
+    clock::start();
     CONFIGURATION.set(Configuration { cpus: cpus.to_vec(), posts: Some(posts) }).is_ok()
 }
 
@@ -116,6 +150,21 @@ pub(crate) fn turn() -> u64 {
     TURN.get()
 }
 
+/// Whether a worker sleeps: nothing in the sentry needs its CPU.
+pub(crate) fn asleep(worker: usize) -> bool {
+    workers().all[worker].asleep.load(Ordering::Relaxed)
+}
+
+/// Whether the calling worker, `worker`, would have something to do at `time` if the task that it polls let it.
+pub(crate) fn has_work(worker: usize, time: u64) -> bool {
+    let workers = workers();
+    let me = &workers.all[worker];
+    !me.queue.is_empty()
+        || me.deadlines.due_at(time)
+        || NEXT.with(|next| next.borrow().is_some())
+        || workers.posts.as_ref().is_some_and(|posts| posts.any(worker))
+}
+
 pub(super) fn count() -> usize {
     configuration().cpus.len().max(1)
 }
@@ -125,7 +174,7 @@ pub(super) fn deadlines(worker: usize) -> &'static Deadlines {
 }
 
 /// Makes a worker look around if it sleeps.
-pub(super) fn wake(index: usize) {
+pub(crate) fn wake(index: usize) {
     let workers = workers();
     let worker = &workers.all[index];
     let word = workers.word(index);
@@ -141,11 +190,11 @@ pub(super) fn spawn(cpu: usize, future: impl Future<Output = ()> + Send + 'stati
 
 fn schedule(runnable: Runnable, home: usize) {
     match CURRENT.get() {
-        Some(index) if IN_ORDER.get() => workers().all[index].queue.lock().push_back(runnable),
+        Some(index) if IN_ORDER.get() => workers().all[index].queue.push(runnable),
         Some(index) => {
             let displaced = NEXT.with(|next| next.borrow_mut().replace(runnable));
             if let Some(displaced) = displaced {
-                workers().all[index].queue.lock().push_back(displaced);
+                workers().all[index].queue.push(displaced);
             }
         }
         None => inject(runnable, home),
@@ -153,7 +202,7 @@ fn schedule(runnable: Runnable, home: usize) {
 }
 
 fn inject(runnable: Runnable, index: usize) {
-    workers().all[index].queue.lock().push_back(runnable);
+    workers().all[index].queue.push(runnable);
     if CURRENT.get() != Some(index) {
         wake(index);
     }
@@ -208,7 +257,7 @@ fn run(index: usize, cpu: Option<u32>) {
                 }
                 None => {
                     slot_turns = 0;
-                    let queued = me.queue.lock().pop_front();
+                    let queued = me.queue.pop();
                     queued.or_else(|| NEXT.with(|next| next.borrow_mut().take()))
                 }
             };
@@ -217,6 +266,9 @@ fn run(index: usize, cpu: Option<u32>) {
                     idle = false;
                     TURN.set(TURN.get().wrapping_add(1));
                     runnable.run();
+                    if let Some(posts) = &workers.posts {
+                        posts.after_turn(index);
+                    }
                 }
                 None => break,
             }
@@ -228,6 +280,7 @@ fn run(index: usize, cpu: Option<u32>) {
 }
 
 fn sleep(workers: &Workers, index: usize) {
+    clock::settle();
     let me = &workers.all[index];
     let word = workers.word(index);
     let look = workers.posts.as_ref().and_then(|posts| posts.next_look(index));
@@ -246,7 +299,7 @@ fn sleep(workers: &Workers, index: usize) {
     };
     let idle = || {
         let posted = workers.posts.as_ref().is_some_and(|posts| posts.any(index));
-        !posted && me.queue.lock().is_empty() && me.deadlines.first() == deadline
+        !posted && me.queue.is_empty() && me.deadlines.first() == deadline
     };
     sleep::sleep(&me.asleep, word, idle, || futex_wait_until(word, 1, until));
 }

@@ -110,9 +110,10 @@ impl Task {
         CpuTimes { user: self.signals.user_time(), system: self.cpu.system.load(Ordering::Relaxed) }
     }
 
-    /// Runs a system call's future, counting the time that its polls take and showing whether it waits.
-    pub(super) async fn metered<T>(&self, future: impl Future<Output = T>) -> T {
-        Metered { task: self, future: pin!(future) }.await
+    /// Runs a system call's future, counting the time that its polls take and showing whether it waits. It began at `start`; the second
+    /// value is when it ended.
+    pub(super) async fn metered<T>(&self, start: u64, future: impl Future<Output = T>) -> (T, u64) {
+        Metered { task: self, start: Some(start), future: pin!(future) }.await
     }
 }
 
@@ -127,24 +128,29 @@ pub(crate) fn current_tid() -> Option<i32> {
 
 struct Metered<'a, F> {
     task: &'a Task,
+    start: Option<u64>,
     future: Pin<&'a mut F>,
 }
 
 impl<F: Future> Future for Metered<'_, F> {
-    type Output = F::Output;
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    type Output = (F::Output, u64);
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let cpu = &self.task.cpu;
         cpu.set_state(RunState::Running);
-        let start = executor::now();
+        let start = self.start.take().unwrap_or_else(executor::instant);
         CURRENT.set(Some(self.task.tid()));
         let result = self.future.as_mut().poll(cx);
         CURRENT.set(None);
-        cpu.system.fetch_add(executor::now().saturating_sub(start), Ordering::Relaxed);
+        let end = executor::instant();
+        let cpu = &self.task.cpu;
+        // Only the task itself, which is polled here, writes it.
+        let used = cpu.system.load(Ordering::Relaxed) + end.saturating_sub(start);
+        cpu.system.store(used, Ordering::Relaxed);
         if result.is_pending() {
             cpu.set_state(RunState::Sleeping);
             cpu.waits.fetch_add(1, Ordering::Relaxed);
         }
-        result
+        result.map(|value| (value, end))
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use super::{RunState, Thread};
 use crate::{
     abi::Arguments,
-    executor::Executor,
+    executor::{self, Executor},
     platform::{Event, Fault},
     signal::{self, Disposition},
     syscalls::{filter, table},
@@ -13,6 +13,8 @@ use crate::{
 
 /// Runs a guest thread until it ends, and ends it.
 pub(crate) async fn run(mut thread: Thread) {
+    // When the last call ended, unless something else was done since.
+    let mut time = None;
     loop {
         match signal::deliver(&mut thread).await {
             Disposition::Resume => {}
@@ -20,6 +22,7 @@ pub(crate) async fn run(mut thread: Thread) {
                 thread.cpu.set_state(RunState::Stopped);
                 signal::stopped(&mut thread).await;
                 thread.cpu.set_state(RunState::Running);
+                time = None;
                 continue;
             }
             Disposition::Exit(_) | Disposition::ExitThread => break,
@@ -27,11 +30,11 @@ pub(crate) async fn run(mut thread: Thread) {
         if !thread.signals.enter_guest() {
             continue;
         }
-        let event = guest(&mut thread).await;
+        let event = guest(&mut thread, time.take()).await;
         thread.signals.leave_guest();
         thread.call = None;
         match outside_thunks(&mut thread, event) {
-            Event::Syscall => system_call(&mut thread).await,
+            Event::Syscall => time = Some(system_call(&mut thread).await),
             Event::Fault(fault) => take_fault(&mut thread, &fault),
             Event::Interrupted => {}
             Event::Lost => {
@@ -58,7 +61,7 @@ pub(super) fn spawn(thread: Thread, home: usize) {
 fn outside_thunks(thread: &mut Thread, event: Event) -> Event {
     if thread.context.in_thunk() {
         if event == Event::Syscall {
-            thread.memory().count_call(thread.registers.rip);
+            thread.task.memory.read().count_call(thread.registers.rip);
         }
         return event;
     }
@@ -82,29 +85,33 @@ fn needs_extended_state(number: u64) -> bool {
 /// RFLAGS.TF.
 const SINGLE_STEP: u64 = 0x100;
 
-/// Lets the guest run until it stops.
-async fn guest(thread: &mut Thread) -> Event {
+/// Lets the guest run until it stops. `time` is when the clock was looked at, if that was just now.
+async fn guest(thread: &mut Thread, mut time: Option<u64>) -> Event {
     if !thread.context.can_take(&thread.registers) {
         thread.context.complete().await;
+        time = None;
     }
     let Thread { context, registers, .. } = thread;
-    context.resume(registers);
+    context.resume_at(registers, time.unwrap_or_else(executor::instant));
     poll_fn(|cx| context.poll_event(cx, registers)).await
 }
 
-/// One system call. The result goes to rax; codes that say how to restart are left there for the delivery of signals.
-async fn system_call(thread: &mut Thread) {
+/// One system call. The result goes to rax; codes that say how to restart are left there for the delivery of signals. Returns when
+/// it ended.
+async fn system_call(thread: &mut Thread) -> u64 {
     let registers = &thread.registers;
     let number = registers.rax;
     let arguments = Arguments([registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]);
     thread.call = Some(number);
-    if needs_extended_state(number) {
+    let mut start = thread.context.stopped_at();
+    if needs_extended_state(number) && !thread.context.has_extended_state() {
         thread.context.save().await;
+        start = executor::instant();
     }
     let task = thread.task.clone();
-    let result = match filter::refused(thread, number, &arguments) {
-        Some(result) => result,
-        None => task.metered(table::dispatch(thread, number, arguments)).await,
+    let (result, end) = match filter::refused(thread, number, &arguments) {
+        Some(result) => (result, executor::instant()),
+        None => task.metered(start, table::dispatch(thread, number, arguments)).await,
     };
     thread.registers.rax = match result {
         Ok(value) => value,
@@ -117,6 +124,7 @@ async fn system_call(thread: &mut Thread) {
         // One instruction of the guest's is to run before the trap, and none of the stub's.
         thread.context.complete().await;
     }
+    end
 }
 
 /// A CPU exception: the address space resolves it, or it becomes a signal.

@@ -14,9 +14,12 @@
 //!
 //! Signals are not blocked there, as they are in the handler, so the handler looks whether it interrupted this code:
 //! - before the post: it will stop at once, so the interruption is forgotten (who wanted it finds its wish noted at the next resume);
-//! - after the post, not released yet: it has stopped, the same;
+//! - after the post (which may be put off, see below), not released yet: it has stopped, the same;
 //! - released: the thread is as good as back in the guest, with the registers that the sentry put into the control block and the
 //!   extended state that it put into the slot, if it did (`STOPPED_RETURNING`).
+//!
+//! A thread that has stopped says so in its state word. While a worker watches that word ([`super::waiting`]) it waits for the
+//! answer by looking, for a bounded time, and only then tells the worker and sleeps.
 
 use std::arch::global_asm;
 
@@ -241,9 +244,20 @@ bulkhead_stub_thunk:
     mov eax, {posted}
     xchg [rbx + {state}], eax
 
-    # ---- Post: state (done), then bit, then summary, then a wake-up for a sleeping worker.
+    # ---- Post: state (done). If a worker watches that word, wait a while for its answer; it may say that it no longer watches.
 bulkhead_stub_post:
-    mov ecx, [rbx + {home}]
+    mov ecx, [rbx + {spins}]
+    test ecx, ecx
+    jz 44f
+43: cmp dword ptr [rbx + {state}], {running}
+    je 4f
+    pause
+    cmp dword ptr [rbx + {spins}], 0
+    je 44f
+    dec ecx
+    jnz 43b
+    # Then bit, then summary, then a wake-up for a sleeping worker.
+44: mov ecx, [rbx + {home}]
     shl rcx, {worker_shift}
     lea r12, [rip + bulkhead_stub_start + {workers}]
     add r12, rcx
@@ -382,6 +396,7 @@ bulkhead_stub_end:
     sigtrap = const libc::SIGTRAP,
     kind = const control::KIND,
     next = const control::NEXT,
+    spins = const control::SPINS,
     general = const control::GENERAL,
     small_stack_top = const control::SMALL_STACK_TOP,
     stopped_by_signal = const STOPPED_BY_SIGNAL,

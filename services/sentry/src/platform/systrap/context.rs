@@ -16,9 +16,10 @@ use super::{
     record::{Record, process_time},
     space::Space,
     stub::Shared,
+    waiting::{Call, Waiting},
 };
 use crate::{
-    executor::{current_worker, futex_wake, now, turn},
+    executor::{current_worker, futex_wake, instant, now, turn},
     platform::{Event, Registers},
 };
 
@@ -36,6 +37,12 @@ pub struct Context {
     extended: Extended,
     /// The extended state is a fresh process', of which only what the CPU looks at was written.
     initial: bool,
+    /// When it stopped, and how long the guest had run.
+    stopped_at: u64,
+    ran: u64,
+    waiting: Waiting,
+    /// What its control block holds: the registers with which it stopped, if it did so in a thunk.
+    found: Registers,
 }
 
 /// Where the extended state of a stopped thread is.
@@ -78,8 +85,19 @@ impl Context {
             frame.set_extended_state(StatePlace::Frame, &state);
             None
         };
-        let extended = Extended::Frame;
-        Ok(Context { space: space.clone(), slot, starting, at_once: None, seen_in: 0, extended, initial: false })
+        Ok(Context {
+            space: space.clone(),
+            slot,
+            starting,
+            at_once: None,
+            seen_in: 0,
+            extended: Extended::Frame,
+            initial: false,
+            stopped_at: 0,
+            ran: 0,
+            waiting: Waiting::default(),
+            found: Registers::default(),
+        })
     }
 
     fn shared(&self) -> &Shared {
@@ -97,18 +115,24 @@ impl Context {
 
     /// Lets the guest run with these registers, which [`Context::can_take`] must agree to. Then [`Context::poll_event`] tells when it stops.
     pub fn resume(&mut self, registers: &Registers) {
+        self.resume_at(registers, instant());
+    }
+
+    /// As [`Context::resume`], by somebody who has just looked at the clock ([`instant`]).
+    pub fn resume_at(&mut self, registers: &Registers, time: u64) {
+        let call = Call { ran: self.ran, took: time.saturating_sub(self.stopped_at), waited: self.seen_in != turn() };
         if let Some(worker) = current_worker() {
-            self.shared().follow_waker(self.slot, worker);
+            self.waiting.choose(&self.space.shared, self.slot, worker, &call);
         }
         let record = self.record();
-        if self.seen_in != turn() {
+        if call.waited {
             record.waits.fetch_add(1, Relaxed);
         }
-        record.since.store(now(), Relaxed);
+        record.since.store(time, Relaxed);
         // Said first, looked second; an interrupter does it the other way round, so one of the two sees the other.
         record.running.store(true, SeqCst);
-        self.shared().loads[record.home.load(Relaxed)].running.fetch_add(1, Relaxed);
-        if record.interrupt.swap(false, SeqCst) {
+        self.shared().count_in(self.slot);
+        if record.interrupt.load(SeqCst) && record.interrupt.swap(false, SeqCst) {
             self.stopped();
             self.at_once = Some(*registers);
             return;
@@ -119,7 +143,7 @@ impl Context {
         }
         if self.in_thunk() {
             debug_assert!(self.can_take(registers));
-            self.frame().set_thunk_registers(registers);
+            self.frame().change_thunk_registers(&self.found, registers);
             self.control().next.store(if self.extended == Extended::Set { LOAD } else { GO_ON }, Relaxed);
         } else {
             self.frame().set_registers(registers);
@@ -169,10 +193,12 @@ impl Context {
             self.extended = Extended::Frame;
             return;
         }
+        // This is no short call; and its host thread's CPU is the place to go on at.
+        self.waiting.ended(&self.space.shared, self.slot);
         let record = self.record();
-        record.since.store(now(), Relaxed);
+        record.since.store(instant(), Relaxed);
         record.running.store(true, SeqCst);
-        self.shared().loads[record.home.load(Relaxed)].running.fetch_add(1, Relaxed);
+        self.shared().count_in(self.slot);
         self.control().next.store(next, Relaxed);
         self.release();
         std::future::poll_fn(|cx| {
@@ -216,10 +242,11 @@ impl Context {
     }
 
     /// Sets the host thread free.
-    fn release(&self) {
+    fn release(&mut self) {
         let control = self.control();
         if control.state.swap(RUNNING, SeqCst) == SLEEPING {
             futex_wake(&control.state);
+            self.waiting.slept(&self.space.shared, self.slot);
         }
         // Who wished to interrupt it before the swap saw a stopped thread, and left the signal to us.
         if self.record().interrupt.load(SeqCst) {
@@ -228,14 +255,24 @@ impl Context {
     }
 
     /// Notes that it does not run.
-    fn stopped(&self) {
-        let record = self.record();
-        let since = record.since.load(Relaxed);
-        record.ran.fetch_add(now().saturating_sub(since), Release);
+    fn stopped(&mut self) {
+        let time = instant();
+        let record = self.space.shared.records.get(self.slot);
+        self.stopped_at = time;
+        self.ran = time.saturating_sub(record.since.load(Relaxed));
+        // Nobody else writes it.
+        record.ran.store(record.ran.load(Relaxed) + self.ran, Release);
         record.interrupted_at.store(0, Relaxed);
-        if record.running.swap(false, SeqCst) {
-            self.shared().loads[record.home.load(Relaxed)].running.fetch_sub(1, Relaxed);
+        record.running.store(false, SeqCst);
+        // While it is served from another CPU its own one waits for the answer with it.
+        if !self.waiting.is_served(&self.space.shared, self.slot) {
+            self.shared().count_out(self.slot);
         }
+    }
+
+    /// When it stopped last ([`instant`]).
+    pub fn stopped_at(&self) -> u64 {
+        self.stopped_at
     }
 
     /// `Ready` once after each `resume`, with `registers` filled in. On `Pending`, `cx`'s waker is called when it stops.
@@ -248,10 +285,14 @@ impl Context {
             if let Some(event) = self.look(registers) {
                 return Poll::Ready(event);
             }
+            if self.waiting.spin(&self.space.shared, self.slot) {
+                continue;
+            }
             let previous = self.record().waker.lock().replace(cx.waker().clone());
             drop(previous);
             // It may have stopped before the waker was there.
             if self.control().state.load(SeqCst) == RUNNING && !self.record().lost.load(SeqCst) {
+                self.waiting.summon(&self.space.shared, self.slot);
                 return Poll::Pending;
             }
         }
@@ -289,6 +330,7 @@ impl Context {
             return None;
         }
         *registers = found;
+        self.found = found;
         self.stopped();
         self.seen_in = turn();
         Some(event)
@@ -378,11 +420,13 @@ impl Drop for Context {
         let record = self.record();
         record.generation.fetch_add(1, SeqCst);
         drop(record.waker.lock().take());
-        if record.running.load(SeqCst) {
-            // A starting one never ran; one that runs guest code must not go on.
-            if self.starting.is_none() {
-                signal(record);
-            }
+        let running = record.running.load(SeqCst);
+        // A starting one never ran; one that runs guest code must not go on.
+        if running && self.starting.is_none() {
+            signal(record);
+        }
+        self.waiting.ended(&self.space.shared, self.slot);
+        if running {
             self.stopped();
         }
         self.space.stub.park(self.shared(), self.slot);

@@ -280,13 +280,18 @@ impl Frame<'_> {
         control.gs_base.store(gs_base, Relaxed);
     }
 
-    /// Sets what a thread that stopped in a thunk goes back with; gs stays as it is.
-    pub fn set_thunk_registers(&self, r: &Registers) {
+    /// Sets what a thread that stopped in a thunk goes back with; gs stays as it is. `from` is what is there: only what differs is
+    /// written, because every line of the control block that is written may have to travel to another CPU and back.
+    pub fn change_thunk_registers(&self, from: &Registers, to: &Registers) {
         let control = self.regions.control(self.slot);
-        for (word, value) in control.general.iter().zip(general(r)) {
-            word.store(value, Relaxed);
+        for ((word, old), new) in control.general.iter().zip(general(from)).zip(general(to)) {
+            if old != new {
+                word.store(new, Relaxed);
+            }
         }
-        control.fs_base.store(canonical(r.fs_base), Relaxed);
+        if from.fs_base != to.fs_base {
+            control.fs_base.store(canonical(to.fs_base), Relaxed);
+        }
     }
 
     /// Why the thread stopped, by its signal.

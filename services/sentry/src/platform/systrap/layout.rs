@@ -129,6 +129,9 @@ pub struct Control {
     pub kind: AtomicU32,
     /// `GO_ON`, `STOP_FULLY`, `LOAD` or `SAVE`, set by the sentry.
     pub next: AtomicU32,
+    /// How often a thread that stops looks at `state` before it posts; 0 when nobody watches that word. Set by the sentry.
+    pub spins: AtomicU32,
+    _unused: u32,
     /// The block's address, negated: by it a thunk knows that gs points here.
     pub negated: AtomicU64,
     /// General registers of a thread that stopped in a thunk.
@@ -150,6 +153,7 @@ pub mod control {
     pub const STACK: usize = std::mem::offset_of!(Control, stack);
     pub const KIND: usize = std::mem::offset_of!(Control, kind);
     pub const NEXT: usize = std::mem::offset_of!(Control, next);
+    pub const SPINS: usize = std::mem::offset_of!(Control, spins);
     pub const NEGATED: usize = std::mem::offset_of!(Control, negated);
     pub const GENERAL: usize = std::mem::offset_of!(Control, general);
     pub const SMALL_STACK_TOP: usize = std::mem::offset_of!(Control, small_stack) + 32;

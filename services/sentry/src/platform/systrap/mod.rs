@@ -5,7 +5,7 @@
 //! - [`layout`] and [`regions`] are the memory that stubs and the sentry share.
 //! - [`stub`] is a stub seen from here: its agent (which changes its address space on command), its threads, its death.
 //! - [`space`] and [`context`] are the platform's face; [`frame`] is a stopped thread's state; [`posts`] is how the workers hear
-//!   that threads stopped.
+//!   that threads stopped, [`waiting`] who waits where for that.
 //!
 //! Architecture invariants: guest code makes no host call but the four that the strict filter's comment argues for; nothing that
 //! a stub can write is believed; a stub that misbehaves harms or kills only itself. A stub that ran guest code is never
@@ -25,6 +25,7 @@ mod regions;
 mod space;
 mod stub;
 mod template;
+mod waiting;
 
 use std::sync::{
     Arc,

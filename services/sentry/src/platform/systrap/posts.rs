@@ -2,7 +2,7 @@
 //! hears comes from memory that guests can write, and because a CPU may have more to compute than its share.
 
 use std::sync::atomic::{
-    AtomicU32, AtomicU64,
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
@@ -35,6 +35,14 @@ pub struct Load {
     looked: AtomicU64,
     /// Between its last two looks: 1000 for each thread that wanted to run all the time.
     permille: AtomicU64,
+    /// The thread that its worker has adopted, as its slot plus one; 0 for none ([`super::waiting`]).
+    pub claimed: AtomicUsize,
+    /// Whether the worker is serving that thread. Only the worker itself sets it.
+    pub hot: AtomicBool,
+    /// Until then nobody is adopted there,
+    pub shunned_until: AtomicU64,
+    /// which is for so long.
+    pub shunned_for: AtomicU64,
 }
 
 impl Load {
@@ -45,6 +53,10 @@ impl Load {
 }
 
 impl Posts for Shared {
+    fn after_turn(&self, worker: usize) {
+        self.cool(worker);
+    }
+
     fn sleeping(&self, worker: usize) -> &AtomicU32 {
         &self.regions.worker(worker).sleeping
     }
@@ -92,7 +104,7 @@ impl Posts for Shared {
         let mut total = 0;
         let mut busiest = (0, None);
         for (slot, record) in self.records.all() {
-            if record.home.load(Relaxed) != worker || record.pid.load(Relaxed) == 0 {
+            if record.bound.load(Relaxed) != worker || record.pid.load(Relaxed) == 0 {
                 continue;
             }
             let ran = record.ran_until(time);
@@ -147,22 +159,42 @@ impl Shared {
 
     /// Makes a thread post to, and run at, another worker.
     pub fn move_home(&self, slot: usize, worker: usize) {
+        self.leave(slot);
         let record = self.records.get(slot);
-        if record.bound.load(Relaxed) != worker {
+        let old = record.bound.load(Relaxed);
+        if old != worker {
             let (pid, tid) = (record.pid.load(Relaxed), record.tid.load(Relaxed));
             match self.cpus.get(worker) {
                 Some(cpu) if pin_stub_thread(pid, tid, *cpu) => {}
                 // Better a home that is not the best than posts to a CPU where the thread does not run.
-                _ if record.bound.load(Relaxed) < self.cpus.len() => return,
+                _ if old < self.cpus.len() => return,
                 _ => {}
             }
             record.bound.store(worker, Relaxed);
+            if old < self.cpus.len() && record.counted.compare_exchange(old + 1, worker + 1, SeqCst, Relaxed).is_ok() {
+                self.loads[old].running.fetch_sub(1, Relaxed);
+                self.loads[worker].running.fetch_add(1, Relaxed);
+            }
         }
-        let old = record.home.swap(worker, SeqCst);
+        record.home.store(worker, SeqCst);
         self.regions.control(slot).home.store(worker as u32, SeqCst);
-        if record.running.load(SeqCst) && old != worker {
-            self.loads[old].running.fetch_sub(1, Relaxed);
-            self.loads[worker].running.fetch_add(1, Relaxed);
+    }
+
+    /// A thread is resumed: its CPU has it to run.
+    pub fn count_in(&self, slot: usize) {
+        let record = self.records.get(slot);
+        if record.counted.load(Relaxed) == 0 {
+            let bound = record.bound.load(Relaxed);
+            self.loads[bound].running.fetch_add(1, Relaxed);
+            record.counted.store(bound + 1, SeqCst);
+        }
+    }
+
+    /// A thread has stopped.
+    pub fn count_out(&self, slot: usize) {
+        let counted = self.records.get(slot).counted.swap(0, SeqCst);
+        if counted > 0 {
+            self.loads[counted - 1].running.fetch_sub(1, Relaxed);
         }
     }
 }

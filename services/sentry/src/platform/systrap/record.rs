@@ -34,10 +34,12 @@ pub struct Record {
     pub pid: AtomicI32,
     /// Host thread, as the host said when it was made; a guest may have forged it, so only use it together with the pid.
     pub tid: AtomicI32,
-    /// Index of the worker it posts to.
+    /// Index of the worker it posts to: its CPU's, or one that has adopted it ([`super::waiting`]).
     pub home: AtomicUsize,
     /// Index of the CPU it is bound to.
     pub bound: AtomicUsize,
+    /// The CPU in whose load it is counted as running, plus one; 0 while it is in none.
+    pub counted: AtomicUsize,
     /// Counts the contexts that had the slot, so that an old interrupter does nothing.
     pub generation: AtomicU64,
     /// When it was resumed.

@@ -23,6 +23,7 @@ use super::{
     record::Records,
     regions::{Regions, STUBS},
     template::{self, HostVdso},
+    waiting::Spins,
 };
 use crate::{
     executor::{self, futex_wake, now, pin_thread},
@@ -73,6 +74,8 @@ pub struct Shared {
     pub records: Records,
     /// What each worker has to compute.
     pub loads: Vec<Load>,
+    /// How often who spins looks.
+    pub spins: Spins,
     slots: Mutex<Numbers>,
     places: Mutex<Numbers>,
     /// Living stubs by pid, the template too.
@@ -137,6 +140,7 @@ impl Shared {
             cpus: cpus.to_vec(),
             records: Records::default(),
             loads: cpus.iter().map(|_| Load::default()).collect(),
+            spins: Spins::measure(),
             // The last slot is the template's scratch page.
             slots: Mutex::new(Numbers { free: Vec::new(), next: 0, limit: SLOTS - 1 }),
             places: Mutex::new(Numbers { free: Vec::new(), next: 1, limit: STUBS }),
@@ -260,6 +264,7 @@ impl Shared {
         let home = home.unwrap_or_else(executor::Executor::current_cpu);
         control.state.store(RUNNING, Relaxed);
         control.home.store(home as u32, Relaxed);
+        control.spins.store(0, Relaxed);
         control.negated.store((address + CONTROL).wrapping_neg(), Relaxed);
         for (word, value) in control.stack.iter().zip([address + SAVED_SIZE, 0, STACK_SIZE]) {
             word.store(value, Relaxed);
@@ -285,6 +290,7 @@ impl Shared {
         record.fresh.store(true, Relaxed);
         record.lost.store(false, Relaxed);
         record.running.store(false, Relaxed);
+        record.counted.store(0, Relaxed);
         record.pid.store(stub.pid, Relaxed);
         record.tid.store(control.tid.load(SeqCst) as i32, Relaxed);
         record.home.store(home, Relaxed);
