@@ -166,7 +166,8 @@ fn every_process_of_a_sandbox_is_in_its_control_group() {
         // The supervisor, four services, and the stub of the program at least.
         assert!(members.lines().count() >= 6, "{members}");
         let supervisor: Value = serde_json::from_slice(&runtime.call(&["state", &id]).stdout).expect("JSON");
-        assert!(members.lines().any(|pid| pid == supervisor["pid"].to_string()));
+        let supervisor = supervisor["pid"].to_string();
+        assert!(members.lines().any(|pid| pid == supervisor));
         assert_eq!(code(&runtime.call(&["delete", "--force", &id])), 0);
         assert!(!place.exists());
         let _ = fs::remove_dir("/sys/fs/cgroup/memory/a.slice/a-b.slice");

@@ -130,10 +130,12 @@ impl Publisher {
         // What a published name names is published with it.
         for slot in &dentries {
             let id = DentryId::new(*slot);
-            if self.dentries.get(id.index()).is_some() && tree.dentries.get(id).is_some() && tree.kind(id) != FsKind::Gofer {
-                if let Ok(inode) = tree.inode_of(id) {
-                    self.show_inode(tree, inode);
-                }
+            if self.dentries.get(id.index()).is_some()
+                && tree.dentries.get(id).is_some()
+                && tree.kind(id) != FsKind::Gofer
+                && let Ok(inode) = tree.inode_of(id)
+            {
+                self.show_inode(tree, inode);
             }
         }
         tree.inodes.take_changed(&mut inodes);
