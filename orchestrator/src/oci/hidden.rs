@@ -80,6 +80,7 @@ mod tests {
         let rootfs = std::env::temp_dir().join(format!("bulkhead-hidden-{}", std::process::id()));
         fs::create_dir_all(rootfs.join("secret")).unwrap();
         fs::write(rootfs.join("file"), "x").unwrap();
+        fs::write(rootfs.join("other"), "x").unwrap();
         std::os::unix::fs::symlink("/etc", rootfs.join("out")).unwrap();
         let rootfs = fs::canonicalize(&rootfs).unwrap();
         let root = MountSpec {
@@ -92,12 +93,13 @@ mod tests {
         };
         let mut table = MountTable { mounts: vec![root], ..Default::default() };
         let paths = |list: &[&str]| list.iter().map(|path| path.to_string()).collect::<Vec<_>>();
-        let (masked, readonly) = (paths(&["/secret", "/file", "/none", "/out/passwd"]), paths(&["/file", "/out"]));
+        let (masked, readonly) = (paths(&["/secret", "/file", "/none", "/out/passwd"]), paths(&["/file", "/other", "/out"]));
         hide(&mut table, &rootfs, &masked, &readonly, &Log::stderr());
         let kinds: Vec<MountKind> = table.mounts[1..].iter().map(|mount| mount.kind).collect();
         assert_eq!(kinds, [MountKind::Tmpfs, MountKind::Gofer { root: 0 }, MountKind::Gofer { root: 1 }]);
         assert_eq!(table.roots[0].path, Path::new("/dev/null"));
-        assert_eq!(table.roots[1].path, rootfs.join("file"));
+        // What is masked needs no more.
+        assert_eq!(table.roots[1].path, rootfs.join("other"));
         fs::remove_dir_all(&rootfs).unwrap();
     }
 }
