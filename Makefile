@@ -26,6 +26,8 @@ check: schema-check
 	cargo fmt --all --check
 	cargo run --quiet --release --package bulkhead-sentry --example compatibility | diff docs/compatibility.md - || \
 		{ echo 'docs/compatibility.md is stale: run `make docs`'; exit 1; }
+	cargo run --quiet --release --package bulkhead-ipc --example host_calls | diff docs/host-calls.md - || \
+		{ echo 'docs/host-calls.md is stale: run `make docs`'; exit 1; }
 	cargo clippy --workspace --all-targets -- -D warnings
 
 unit: target/tools/.toolchain
@@ -66,6 +68,7 @@ $(TOOLS)/.grpcurl:
 # Pages that are generated from the code.
 docs:
 	cargo run --quiet --release --package bulkhead-sentry --example compatibility >docs/compatibility.md
+	cargo run --quiet --release --package bulkhead-ipc --example host_calls >docs/host-calls.md
 
 # Regenerates the code of the Cap'n Proto schemas, which is committed.
 schema: packages

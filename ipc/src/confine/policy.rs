@@ -21,7 +21,7 @@ use crate::Errno;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Parts that policies share.
 pub const FRAGMENTS: [(&str, &str); 4] = [
@@ -105,6 +105,12 @@ impl Policy {
     /// The rules in the order they are written, fragments in place.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The system calls that it lets through, whatever their arguments have to be; those that it answers with an error are not
+    /// among them.
+    pub fn calls(&self) -> BTreeSet<&'static str> {
+        self.rules.iter().filter(|rule| rule.error.is_none()).map(|rule| rule.name).collect()
     }
 
     /// The filters, in the order in which they have to be installed. A call that no rule allows raises SIGSYS.
