@@ -25,13 +25,12 @@ fn what_a_guest_gives_back_goes_back_to_the_host() {
     guest.go_on();
     guest.says("done", PATIENCE, "four more rounds");
     let mut done = guest.holdings();
-    // What is given back in the background gets a moment. Guest memory still grows by a page for every ten forks or so, which is
-    // a known defect; the four rounds are 2 200 processes, and a page for each of them would not pass.
+    // What is given back in the background gets a moment.
     eventually("no service holds more than after the first round", || {
         done = guest.holdings();
         let grown = warm.iter().zip(&done).any(|((_, warm), (_, done))| {
             done.private_kilobytes > warm.private_kilobytes + 1024
-                || done.memory_file_kilobytes > warm.memory_file_kilobytes + (4 << 10)
+                || done.memory_file_kilobytes > warm.memory_file_kilobytes + 1024
                 || done.files > warm.files + 4
                 || done.threads > warm.threads + 2
         });

@@ -21,8 +21,8 @@ const SPAN: u64 = 16 << 40;
 const SMALL: u64 = 16 * PAGE_SIZE;
 /// Up to this size a used range is cheaper to clear and use again than to give back and take anew.
 const CLEARED: u64 = 4 * PAGE_SIZE;
-/// At most this many ranges wait.
-const WAITING: usize = 64;
+/// At most so much waits, in bytes: it is memory that the guest gave back and the host does not have yet.
+const WAITING: u64 = 128 * PAGE_SIZE;
 
 /// The sandbox's one memfd, mapped whole into the sentry.
 pub struct MemoryFile {
@@ -174,7 +174,7 @@ impl MemoryFile {
         for (start, end) in ranges {
             if end - start <= SMALL { frames.waiting.push((start, end)) } else { punch.push((start, end)) }
         }
-        if frames.waiting.len() > WAITING {
+        if frames.waiting.iter().map(|(start, end)| end - start).sum::<u64>() > WAITING {
             punch.append(&mut frames.waiting);
         }
         if punch.is_empty() {
