@@ -295,8 +295,11 @@ impl Shared {
     pub fn cool(&self, worker: usize) {
         let load = &self.loads[worker];
         if load.hot.load(Relaxed) {
-            let claimed = load.claimed.load(Relaxed);
-            self.leave(claimed - 1);
+            match load.claimed.load(Relaxed).checked_sub(1) {
+                Some(slot) => self.leave(slot),
+                // Somebody moved the thread away in the same moment.
+                None => load.hot.store(false, Relaxed),
+            }
         }
     }
 }
