@@ -9,8 +9,11 @@
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub mod permissions;
+mod status;
 #[cfg(test)]
 pub(crate) mod tests;
+
+pub use status::FileStatus;
 
 use crate::{Errno, published::Key};
 

@@ -11,6 +11,8 @@ pub const WRITE: u32 = 2;
 /// Asked of a file: read.
 pub const READ: u32 = 4;
 
+const RDONLY: u32 = libc::ST_RDONLY as u32;
+const NOEXEC: u32 = libc::ST_NOEXEC as u32;
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
 
@@ -56,6 +58,31 @@ pub fn permit<'a>(asker: impl Into<Asker<'a>>, attributes: &Attributes, wanted: 
         return Ok(());
     }
     Err(Errno::EACCES)
+}
+
+/// access(2) on a mount with these ST_* flags: EACCES; EROFS where writing is asked for.
+pub fn permit_access<'a>(
+    asker: impl Into<Asker<'a>>,
+    attributes: &Attributes,
+    mount_flags: u32,
+    wanted: u32,
+) -> Result<(), Errno> {
+    let kind = attributes.mode & libc::S_IFMT;
+    if wanted & EXECUTE != 0 && kind == libc::S_IFREG && mount_flags & NOEXEC != 0 {
+        return Err(Errno::EACCES);
+    }
+    permit(asker, attributes, wanted)?;
+    // A device, FIFO or socket can be written to whatever its file system is.
+    let is_written = [libc::S_IFREG, libc::S_IFDIR, libc::S_IFLNK].contains(&kind);
+    if wanted & WRITE != 0 && is_written && mount_flags & RDONLY != 0 { Err(Errno::EROFS) } else { Ok(()) }
+}
+
+/// execve(2) from a mount with these ST_* flags: EACCES.
+pub fn permit_execution<'a>(asker: impl Into<Asker<'a>>, attributes: &Attributes, mount_flags: u32) -> Result<(), Errno> {
+    if attributes.mode & libc::S_IFMT != libc::S_IFREG || mount_flags & NOEXEC != 0 {
+        return Err(Errno::EACCES);
+    }
+    permit(asker, attributes, EXECUTE)
 }
 
 #[cfg(test)]

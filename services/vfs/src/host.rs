@@ -11,7 +11,7 @@ use std::{
 
 use bulkhead_ipc::{
     Errno,
-    vfs::{Attributes, Timestamp},
+    vfs::{FileStatus, Timestamp},
 };
 
 fn check(result: libc::c_long) -> Result<usize, Errno> {
@@ -27,47 +27,13 @@ pub fn memory_file() -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// What fstat(2) says about a memory file.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FileStatus {
-    /// Bytes.
-    pub size: u64,
-    /// 512-byte units.
-    pub blocks: u64,
-    /// Last access.
-    pub accessed: Timestamp,
-    /// Last modification.
-    pub modified: Timestamp,
-    /// Last change of the host's inode.
-    pub changed: Timestamp,
-}
-
-impl FileStatus {
-    /// Puts in what the memory file knows of a file whose attributes these are; each may have changed last.
-    pub fn complete(&self, attributes: &mut Attributes) {
-        attributes.size = self.size;
-        attributes.blocks = self.blocks;
-        attributes.accessed = self.accessed;
-        attributes.modified = self.modified;
-        attributes.changed = attributes.changed.max(self.changed);
-    }
-}
-
 /// fstat(2).
 pub fn status(fd: BorrowedFd<'_>) -> Result<FileStatus, Errno> {
     let mut buffer = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the buffer has room for what fstat writes.
     check(unsafe { libc::fstat(fd.as_raw_fd(), buffer.as_mut_ptr()) }.into())?;
     // SAFETY: zeroed before, and all zeroes is a value of it.
-    let s = unsafe { buffer.assume_init() };
-    let time = |seconds, nanoseconds: i64| Timestamp { seconds, nanoseconds: nanoseconds.clamp(0, 999_999_999) as u32 };
-    Ok(FileStatus {
-        size: s.st_size.cast_unsigned(),
-        blocks: s.st_blocks.cast_unsigned(),
-        accessed: time(s.st_atime, s.st_atime_nsec),
-        modified: time(s.st_mtime, s.st_mtime_nsec),
-        changed: time(s.st_ctime, s.st_ctime_nsec),
-    })
+    Ok(FileStatus::from(unsafe { buffer.assume_init_ref() }))
 }
 
 /// futimens(2); `None` keeps.

@@ -5,7 +5,7 @@ use bulkhead_ipc::{
     vfs::{Attributes, Caller},
 };
 
-pub use bulkhead_ipc::vfs::permissions::{EXECUTE, READ, WRITE, permit};
+pub use bulkhead_ipc::vfs::permissions::{EXECUTE, READ, WRITE, permit, permit_access, permit_execution};
 
 /// Capabilities that matter to files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -19,8 +19,6 @@ use crate::{
 
 /// ST_RDONLY of statvfs(3), as flags have it.
 pub const ST_RDONLY: u32 = libc::ST_RDONLY as u32;
-/// ST_NOEXEC.
-pub const ST_NOEXEC: u32 = libc::ST_NOEXEC as u32;
 
 /// The state of a sandbox's files.
 #[derive(Debug)]

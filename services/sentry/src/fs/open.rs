@@ -9,7 +9,7 @@ use bulkhead_ipc::{
     Errno,
     vfs::{
         Attributes, Reply, Request,
-        permissions::{EXECUTE, READ, permit},
+        permissions::{READ, permit, permit_execution},
     },
 };
 
@@ -194,11 +194,11 @@ fn open_known(walk: &Walk<'_>, target: &Target, flags: u32, execute: bool) -> Op
     if kind == libc::S_IFREG && flags as i32 & libc::O_DIRECTORY != 0 {
         return Some(Err(Errno::ENOTDIR));
     }
-    let executable = kind == libc::S_IFREG && found.mount_flags & libc::ST_NOEXEC as u32 == 0;
-    if execute && !executable {
-        return Some(Err(Errno::EACCES));
-    }
-    if let Err(errno) = permit(&walk.caller, attributes, if execute { EXECUTE } else { READ }) {
+    let permitted = match execute {
+        true => permit_execution(&walk.caller, attributes, found.mount_flags),
+        false => permit(&walk.caller, attributes, READ),
+    };
+    if let Err(errno) = permitted {
         return Some(Err(errno));
     }
     let (handle, ops): (_, Arc<dyn FileOps>) = if kind == libc::S_IFDIR {

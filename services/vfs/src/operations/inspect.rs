@@ -11,10 +11,10 @@ use super::{Answer, kind};
 use crate::{
     gofer::Gofer,
     locks::Locks,
-    permissions::{EXECUTE, READ, WRITE},
+    permissions::{EXECUTE, READ, WRITE, permit_access},
     tree::{Body, FsId, FsKind},
     walk::Walked,
-    world::{ST_NOEXEC, World},
+    world::World,
 };
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -52,15 +52,7 @@ impl World {
         }
         let place = self.resolve(gofer, at)?;
         let (_, attributes) = self.inode(place)?;
-        let kind = kind(&attributes);
-        if mode & EXECUTE != 0 && kind == libc::S_IFREG && self.mounts.get(place.mount)?.flags & ST_NOEXEC != 0 {
-            return Err(Errno::EACCES.into());
-        }
-        self.permit(&at.caller, place, mode)?;
-        if mode & WRITE != 0 && [libc::S_IFREG, libc::S_IFDIR, libc::S_IFLNK].contains(&kind) {
-            self.check_writable(place)?;
-        }
-        Ok(())
+        Ok(permit_access(&at.caller, &attributes, self.mounts.get(place.mount)?.flags, mode)?)
     }
 
     pub(super) fn read_link(&mut self, gofer: &mut Gofer, at: &At) -> Walked<Reply> {

@@ -11,10 +11,10 @@ use super::kind;
 use crate::{
     gofer::Gofer,
     mounts::Place,
-    permissions::{EXECUTE, READ, WRITE, owns},
+    permissions::{READ, WRITE, owns, permit_execution},
     tree::FsKind,
     walk::{End, Last, Walk, Walked},
-    world::{ST_NOEXEC, World},
+    world::World,
 };
 
 /// O_* as the protocol carries them.
@@ -132,7 +132,6 @@ impl World {
     fn open_place(&mut self, gofer: &mut Gofer, at: &At, place: Place, flags: Flags, execute: bool) -> Result<Opened, Errno> {
         let (inode, attributes) = self.inode(place)?;
         let kind = kind(&attributes);
-        let mount_flags = self.mounts.get(place.mount)?.flags;
         let wanted = flags.wanted();
         match kind {
             libc::S_IFLNK => return Err(Errno::ELOOP),
@@ -142,10 +141,7 @@ impl World {
             _ => {}
         }
         if execute {
-            if kind != libc::S_IFREG || mount_flags & ST_NOEXEC != 0 {
-                return Err(Errno::EACCES);
-            }
-            self.permit(&at.caller, place, EXECUTE)?;
+            permit_execution(&at.caller, &attributes, self.mounts.get(place.mount)?.flags)?;
         } else {
             self.permit(&at.caller, place, wanted)?;
         }

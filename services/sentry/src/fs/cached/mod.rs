@@ -26,7 +26,7 @@ use std::{
 use bulkhead_ipc::{
     Errno,
     published::{Inode, Key, Mount, Reader},
-    vfs::{Attributes, Caller, Timestamp, permissions::permit},
+    vfs::{Attributes, Caller, FileStatus, permissions::permit_access},
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -160,18 +160,7 @@ impl Cache {
 
     /// access(2) of what a walk found: EACCES, EROFS.
     pub fn access(caller: &Caller, found: &Found, wanted: u32) -> Result<(), Errno> {
-        use bulkhead_ipc::vfs::permissions::{EXECUTE, WRITE};
-        let attributes = &found.inode.attributes;
-        let kind = attributes.mode & libc::S_IFMT;
-        if wanted & EXECUTE != 0 && kind == libc::S_IFREG && found.mount_flags & libc::ST_NOEXEC as u32 != 0 {
-            return Err(Errno::EACCES);
-        }
-        permit(caller, attributes, wanted)?;
-        let read_only = found.mount_flags & libc::ST_RDONLY as u32 != 0;
-        if wanted & WRITE != 0 && read_only && [libc::S_IFREG, libc::S_IFDIR, libc::S_IFLNK].contains(&kind) {
-            return Err(Errno::EROFS);
-        }
-        Ok(())
+        permit_access(caller, &found.inode.attributes, found.mount_flags, wanted)
     }
 
     /// readlink(2) of what a walk found: EINVAL when it is no symbolic link.
@@ -227,13 +216,7 @@ impl Cache {
 fn complete(inode: &Inode, memory: Option<RawFd>, mount: u32, mount_flags: u32) -> Option<Attributes> {
     let mut attributes = Attributes { mount, mount_flags, ..inode.attributes };
     if inode.is_lent {
-        let status = host_io::stat(memory?).ok()?;
-        let time = |seconds, nanoseconds: i64| Timestamp { seconds, nanoseconds: nanoseconds.clamp(0, 999_999_999) as u32 };
-        attributes.size = status.st_size.cast_unsigned();
-        attributes.blocks = status.st_blocks.cast_unsigned();
-        attributes.accessed = time(status.st_atime, status.st_atime_nsec);
-        attributes.modified = time(status.st_mtime, status.st_mtime_nsec);
-        attributes.changed = attributes.changed.max(time(status.st_ctime, status.st_ctime_nsec));
+        FileStatus::from(&host_io::stat(memory?).ok()?).complete(&mut attributes);
     }
     Some(attributes)
 }
