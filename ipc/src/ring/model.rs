@@ -1,7 +1,7 @@
 //! The ring under a model checker, which tries all ways in which the two sides can interleave (with a few preemptions), and all
 //! values that the host's memory model lets a read see. Sleeping has no timeout here: a wake-up that is lost is a deadlock.
 
-use super::{Consumer, Direction, Producer, RingError, SLOTS, Shared, Waited, Word, word};
+use super::{Consumer, Direction, Producer, RingError, SLOTS, Shared, Waited, Word, shared, word};
 use loom::{
     sync::{
         Condvar, Mutex,
@@ -71,23 +71,8 @@ impl Shared for Model {
     }
 }
 
-impl Word<u32> for AtomicU32 {
-    fn load(&self, order: Ordering) -> u32 {
-        AtomicU32::load(self, order)
-    }
-    fn store(&self, value: u32, order: Ordering) {
-        AtomicU32::store(self, value, order);
-    }
-}
-
-impl Word<u64> for AtomicU64 {
-    fn load(&self, order: Ordering) -> u64 {
-        AtomicU64::load(self, order)
-    }
-    fn store(&self, value: u64, order: Ordering) {
-        AtomicU64::store(self, value, order);
-    }
-}
+shared::word!(AtomicU32, u32);
+shared::word!(AtomicU64, u64);
 
 fn check(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();

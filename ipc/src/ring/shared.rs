@@ -36,23 +36,23 @@ pub trait Word<T> {
     fn store(&self, value: T, order: Ordering);
 }
 
-impl Word<u32> for AtomicU32 {
-    fn load(&self, order: Ordering) -> u32 {
-        AtomicU32::load(self, order)
-    }
-    fn store(&self, value: u32, order: Ordering) {
-        AtomicU32::store(self, value, order);
-    }
+macro_rules! word {
+    ($atomic:ty, $value:ty) => {
+        impl Word<$value> for $atomic {
+            fn load(&self, order: Ordering) -> $value {
+                <$atomic>::load(self, order)
+            }
+            fn store(&self, value: $value, order: Ordering) {
+                <$atomic>::store(self, value, order);
+            }
+        }
+    };
 }
+#[cfg(test)]
+pub(super) use word;
 
-impl Word<u64> for AtomicU64 {
-    fn load(&self, order: Ordering) -> u64 {
-        AtomicU64::load(self, order)
-    }
-    fn store(&self, value: u64, order: Ordering) {
-        AtomicU64::store(self, value, order);
-    }
-}
+word!(AtomicU32, u32);
+word!(AtomicU64, u64);
 
 /// Writes `message` to the beginning of `slot`, as far as the slot reaches.
 pub(super) fn copy_in(message: &[u8], slot: &[impl Word<u64>]) {

@@ -12,7 +12,6 @@ use crate::{
     executor::{self, Executor, Readiness, WaitQueue},
     kernel::Kernel,
     memory::{AddressSpace, MapLine},
-    platform::Protection,
     task::{Process, Task},
 };
 use proto::{
@@ -70,7 +69,7 @@ impl Sentry for Debugger {
         let mappings = maps.into_iter().map(|line| proto::Mapping {
             start: line.start,
             end: line.end,
-            access: access(&line),
+            access: line.access(),
             offset: line.offset,
             name: String::from_utf8_lossy(&line.name).into_owned(),
             resident_bytes: line.resident,
@@ -119,12 +118,6 @@ fn describe_thread(task: &Task) -> proto::Thread {
         name: String::from_utf8_lossy(&task.name.lock()).into_owned(),
         state: task.cpu.state().word().to_owned(),
     }
-}
-
-fn access(line: &MapLine) -> String {
-    let flag = |protection, letter| if line.protection.contains(protection) { letter } else { '-' };
-    let shared = if line.shared { 's' } else { 'p' };
-    [flag(Protection::READ, 'r'), flag(Protection::WRITE, 'w'), flag(Protection::EXECUTE, 'x'), shared].iter().collect()
 }
 
 /// What is mapped, found out on a worker.

@@ -23,6 +23,16 @@ pub struct MapLine {
     pub resident: u64,
 }
 
+impl MapLine {
+    /// The access as maps shows it: `r-xp`.
+    pub fn access(&self) -> String {
+        let letter = |flag, letter| if self.protection.contains(flag) { letter } else { '-' };
+        let shared = if self.shared { 's' } else { 'p' };
+        let letters = [letter(Protection::READ, 'r'), letter(Protection::WRITE, 'w'), letter(Protection::EXECUTE, 'x'), shared];
+        letters.iter().collect()
+    }
+}
+
 /// Sizes for /proc/self/stat, status and statm, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)]

@@ -13,7 +13,6 @@ use crate::{
     executor::Executor,
     fs::OpenFile,
     memory::{MapLine, MemoryUsage},
-    platform::Protection,
     signal::SignalSet,
     task::{Process, Relations, RunState, Task},
     tty::ioctl::encode_device,
@@ -408,15 +407,11 @@ impl WriteBytes for Vec<u8> {
 
 /// One line of maps.
 fn map_line(line: &MapLine) -> Vec<u8> {
-    let letter = |flag, letter| if line.protection.contains(flag) { letter } else { '-' };
     let mut text = format!(
-        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
+        "{:08x}-{:08x} {} {:08x} {:02x}:{:02x} {} ",
         line.start,
         line.end,
-        letter(Protection::READ, 'r'),
-        letter(Protection::WRITE, 'w'),
-        letter(Protection::EXECUTE, 'x'),
-        if line.shared { 's' } else { 'p' },
+        line.access(),
         line.offset,
         libc::major(line.device),
         libc::minor(line.device),
@@ -511,6 +506,7 @@ pub(super) fn ranges(mask: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::Protection;
 
     #[test]
     fn cpu_masks_are_shown_as_lists() {
