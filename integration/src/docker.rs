@@ -123,11 +123,24 @@ impl Docker {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let lines = entries.filter_map(|entry| {
             let line = fs::read(entry.path().join("cmdline")).ok()?;
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let line = format!("{}: {}", entry.file_name().display(), String::from_utf8_lossy(&line).replace('\0', " "));
             let ours = ["bulkhead --root", "bulkhead --overlay", "containerd-shim"].iter().any(|word| line.contains(word));
             (line.contains(&mark) && ours).then_some(line)
         });
         lines.collect()
+    }
+
+    /// Waits until no process of a container is left; panics with those that stay.
+    pub fn leaves_nothing(&self) {
+        let start = Instant::now();
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "left: {left:#?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// The end of dockerd's log.

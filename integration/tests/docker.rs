@@ -44,7 +44,7 @@ fn options_of_docker_run_have_their_effect() {
     assert_eq!(code(&docker.run(&[], &["sh", "-c", "exit 3"])), 3);
     assert_eq!(code(&docker.run(&[], &["no-such-program"])), 127);
     assert_eq!(code(&docker.run(&[], &["/etc/passwd"])), 126);
-    eventually("nothing is left", || docker.processes().is_empty());
+    docker.leaves_nothing();
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_detached_container_goes_through_its_life() {
     docker.done(&["kill", "-s", "KILL", &id]);
     assert_eq!(text(&waiting.wait_with_output().expect("it ends").stdout), "137\n");
     docker.done(&["rm", &id]);
-    eventually("nothing is left", || docker.processes().is_empty());
+    docker.leaves_nothing();
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn programs_are_executed_in_a_running_container() {
     assert!(docker.done(&["exec", &id, "ps"]).contains("sleep 777"));
     assert_eq!(code(&docker.call(&["exec", &id, "no-such-program"])), 126);
     docker.done(&["rm", "-f", &id]);
-    eventually("nothing is left", || docker.processes().is_empty());
+    docker.leaves_nothing();
 }
 
 /// A shell on the terminal of a docker command that ends with `exit 3`.
@@ -171,7 +171,7 @@ fn twenty_containers_at_once_come_and_go() {
         let output = child.wait_with_output().expect("it ends");
         assert_eq!((text(&output.stdout), code(&output)), ("here\n".into(), 0));
     }
-    eventually("nothing is left", || docker.processes().is_empty());
+    docker.leaves_nothing();
     assert_eq!(docker.done(&["ps", "--all", "--quiet"]), "");
 }
 
@@ -193,5 +193,5 @@ fn a_service_that_is_killed_ends_the_container_with_an_error() {
         assert_eq!(docker.inspect(&id, ".State.ExitCode"), "200", "{service}");
         docker.done(&["rm", &id]);
     }
-    eventually("nothing is left", || docker.processes().is_empty());
+    docker.leaves_nothing();
 }
