@@ -1,11 +1,11 @@
 //! The OCI commands: create, start, state, list, kill, delete, run, do, spec.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 
 use bulkhead_integration::{
     bundle::{Bundle, unique},
     leftovers::{Leftovers, cgroups},
-    runtime::{Runtime, code, eventually, text},
+    runtime::{Runtime, code, eventually, exit_code, text},
     tree,
 };
 use serde_json::{Value, json};
@@ -59,6 +59,43 @@ fn a_container_is_created_started_killed_and_deleted() {
     assert_ne!(code(&runtime.call(&["state", &id])), 0);
     Leftovers::of(&runtime).assert_none();
     assert_eq!(cgroups(&id), Vec::<std::path::PathBuf>::new());
+}
+
+/// `create`, and if that succeeds `start`: their exit codes, and what the program or the commands wrote to standard error.
+fn create_and_start(runtime: &Runtime, program: &str) -> (i32, i32, String) {
+    let bundle = Bundle::new(&tree("busybox"), &[program]);
+    fs::write(bundle.rootfs().join("bin/nonsense"), "\x01\x02").expect("it can be written");
+    fs::set_permissions(bundle.rootfs().join("bin/nonsense"), fs::Permissions::from_mode(0o755)).expect("it is there");
+    let (id, file) = (unique("program"), bundle.path().join("stderr"));
+    let errors = fs::File::create(&file).expect("it can be made");
+    let mut command = runtime.command(&["create", "--bundle"]);
+    command.arg(bundle.path()).arg(&id).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+    let created = exit_code(command.status().expect("it starts"));
+    let started = code(&runtime.call(&["start", &id]));
+    if created == 0 {
+        eventually("it has stopped", || state(runtime, &id)["status"] == "stopped");
+        assert_eq!(code(&runtime.call(&["delete", &id])), 0);
+    }
+    (created, started, fs::read_to_string(&file).expect("it is there"))
+}
+
+#[test]
+fn create_finds_the_program_and_start_runs_it_as_runc_does() {
+    let (bulkhead, runc) = (Runtime::bulkhead(), Runtime::runc());
+    for (program, words) in [
+        ("no-such-program", "exec: \"no-such-program\": executable file not found in $PATH"),
+        ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
+        ("/no/such/file", "exec: \"/no/such/file\": stat /no/such/file: no such file or directory"),
+        ("/bin/nonsense", "exec /bin/nonsense: exec format error"),
+        ("/bin/true", ""),
+    ] {
+        let (created, started, said) = create_and_start(&bulkhead, program);
+        let (its_created, its_started, its_words) = create_and_start(&runc, program);
+        assert_eq!((created, started), (its_created, its_started), "{program}: {said}{its_words}");
+        // runc's log escapes quotes.
+        assert!(said.contains(words) && its_words.replace('\\', "").contains(words), "{program}: {said}{its_words}");
+    }
+    Leftovers::of(&bulkhead).assert_none();
 }
 
 #[test]

@@ -176,6 +176,7 @@ struct Order {
     signalExecution @3 :SignalExecutionOrder;
     limitTasks @4 :UInt64;  # 0: no limit
     windowChanged @5 :Void;
+    prepare @6 :Void;
   }
 }
 
@@ -202,6 +203,7 @@ struct Report {
     started @2 :Void;
     exited @3 :Int32;     # wait status
     execution @4 :ExecutionReport;
+    prepared @5 :Void;
   }
 }
 
@@ -223,6 +225,7 @@ struct Request {
     forward @3 :Int32;    # a signal to the program that this connection had executed
     limitTasks @4 :UInt64;
     windowChanged @5 :Void;
+    prepare @6 :Void;
   }
 }
 

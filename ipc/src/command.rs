@@ -12,7 +12,9 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 pub enum Request {
-    /// Run the container's program.
+    /// Make the container's process and find its program.
+    Prepare,
+    /// Run that program.
     Start,
     /// Send a signal to the container's first process, or to all.
     Signal {
@@ -53,6 +55,7 @@ impl Request {
         wire::encode(into, |message| {
             let mut to = message.init_root::<schema::request::Builder<'_>>();
             match self {
+                Request::Prepare => to.set_prepare(()),
                 Request::Start => to.set_start(()),
                 Request::Signal { signal, all } => encode::signal(*signal, *all, to.init_signal()),
                 Request::Execute(execution) => encode::execution(execution, to.init_execute()),
@@ -68,6 +71,7 @@ impl Request {
         decode::read(bytes, |message| {
             use schema::request::Which;
             Ok(match message.get_root::<schema::request::Reader<'_>>()?.which()? {
+                Which::Prepare(()) => Request::Prepare,
                 Which::Start(()) => Request::Start,
                 Which::Signal(order) => {
                     let order = order?;
@@ -125,6 +129,7 @@ mod tests {
     fn requests_and_answers_survive_the_wire() {
         let program = Program { arguments: vec![b"sh".to_vec(), vec![0xff]], uid: 7, umask: Some(0o27), ..Default::default() };
         for request in [
+            Request::Prepare,
             Request::Start,
             Request::Signal { signal: 0, all: false },
             Request::Signal { signal: 9, all: true },

@@ -118,6 +118,14 @@ impl Error {
         }
     }
 
+    /// For `map_err`: a refusal to find or run the container's program says so.
+    pub fn not_started(self) -> Error {
+        match self {
+            Error::Refused(why) => Error::Start(why),
+            other => other,
+        }
+    }
+
     /// For `map_err`: a host call on `path`.
     pub fn file<E: Into<std::io::Error>>(doing: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
         let path = path.to_owned();

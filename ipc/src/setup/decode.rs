@@ -57,6 +57,7 @@ impl Order {
         read(bytes, |message| {
             use schema::order::Which;
             match message.get_root::<schema::order::Reader<'_>>()?.which()? {
+                Which::Prepare(()) => Ok(Order::Prepare),
                 Which::Start(()) => Ok(Order::Start),
                 Which::Signal(order) => {
                     let (signal, all) = signal(order?)?;
@@ -85,6 +86,7 @@ impl Report {
             Ok(match message.get_root::<schema::report::Reader<'_>>()?.which()? {
                 Which::Ready(()) => Report::Ready,
                 Which::Failed(why) => Report::Failed(one_line(why?.as_bytes())),
+                Which::Prepared(()) => Report::Prepared,
                 Which::Started(()) => Report::Started,
                 Which::Exited(status) => Report::Exited(status),
                 Which::Execution(report) => {

@@ -38,6 +38,7 @@ impl Order {
         encode(into, |message| {
             let mut to = message.init_root::<schema::order::Builder<'_>>();
             match self {
+                Order::Prepare => to.set_prepare(()),
                 Order::Start => to.set_start(()),
                 Order::Signal { signal: number, all } => signal(*number, *all, to.init_signal()),
                 Order::Execute { number, execution: what } => {
@@ -65,6 +66,7 @@ impl Report {
             match self {
                 Report::Ready => to.set_ready(()),
                 Report::Failed(why) => to.set_failed(why.as_str()),
+                Report::Prepared => to.set_prepared(()),
                 Report::Started => to.set_started(()),
                 Report::Exited(status) => to.set_exited(*status),
                 Report::Execution { number, news } => {

@@ -216,7 +216,9 @@ pub struct Execution {
 /// Supervisor to sentry, after `Setup`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Order {
-    /// Run the container's program (OCI `start`).
+    /// Make the container's first process, with all but its program, and find that (the end of OCI `create`).
+    Prepare,
+    /// Run the program that was found (OCI `start`).
     Start,
     /// Send a signal to the container's init (or to every process with `all`).
     Signal {
@@ -252,7 +254,10 @@ pub enum Report {
     Ready,
     /// Cannot start, or cannot go on: why, in one line.
     Failed(String),
-    /// The container's init program was loaded (answers `Order::Start`). When the program cannot be run the answer is `Failed`.
+    /// The container's program was found (answers `Order::Prepare`). When it cannot be run the answer is `Failed`.
+    Prepared,
+    /// The container's program runs (answers `Order::Start`). If it turns out not to be one, the process says so on its standard
+    /// error and exits.
     Started,
     /// The container's init ended with this wait status (wait(2) encoding).
     Exited(i32),

@@ -94,7 +94,7 @@ fn every_set_up_survives_the_wire() {
 #[test]
 fn orders_and_reports_survive_the_wire() {
     let mut bytes = Vec::new();
-    for order in [Order::Start, Order::WindowChanged, Order::Signal { signal: 15, all: true }] {
+    for order in [Order::Prepare, Order::Start, Order::WindowChanged, Order::Signal { signal: 15, all: true }] {
         order.encode(&mut bytes);
         assert_eq!(Order::decode(&bytes), Ok(order));
     }

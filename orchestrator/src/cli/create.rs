@@ -106,6 +106,7 @@ fn finish(context: &Context, id: &ContainerId, plan: &Plan, created: &Created, o
             hooks::run(&plan.hooks, stage, &state)?;
         }
     }
+    created.supervisor.prepare().map_err(Error::not_started)?;
     match outputs.pid_file {
         Some(file) => write_atomically(file, created.pid.to_string().as_bytes(), 0o644),
         None => Ok(()),

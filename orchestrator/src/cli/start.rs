@@ -46,10 +46,7 @@ pub fn start(context: &Context, id: &ContainerId, supervisor: &Supervisor) -> Re
     })?;
     supervisor.start().map_err(|error| {
         wait_for_end(&state);
-        match error {
-            Error::Refused(why) => Error::Start(why),
-            other => other,
-        }
+        Error::not_started(error)
     })?;
     hooks::run_all(&state.hooks, Stage::Poststart, &state.oci(Status::Running).to_string(), &context.log);
     Ok(())

@@ -83,6 +83,11 @@ impl Supervisor {
         }
     }
 
+    /// Makes the container's process and finds its program.
+    pub fn prepare(&self) -> Result<()> {
+        self.ask(&Request::Prepare)
+    }
+
     /// Runs the container's program.
     pub fn start(&self) -> Result<()> {
         self.ask(&Request::Start)

@@ -13,7 +13,7 @@ use bulkhead_ipc::{
 use super::{
     control::{self, Answer, Request},
     service::Kind,
-    watch::{End, Watch},
+    watch::{End, Step, Watch},
 };
 use crate::state::Status;
 
@@ -69,13 +69,22 @@ impl Watch<'_, '_> {
     fn carry_out(&mut self, index: usize, request: Request, fds: Vec<OwnedFd>) -> Result<(), End> {
         let channel = &self.connections[index].channel;
         match request {
+            Request::Prepare => {
+                if self.prepared || self.waiting.is_some() {
+                    control::refuse(channel, "the container's process was made before");
+                    return Ok(());
+                }
+                self.tell_sentry(&SentryOrder::Prepare)?;
+                self.waiting = Some((Step::Prepare, self.connections.swap_remove(index)));
+                Ok(())
+            }
             Request::Start => {
-                if self.booted.state.status != Status::Created || self.starter.is_some() {
+                if self.booted.state.status != Status::Created || !self.prepared || self.waiting.is_some() {
                     control::refuse(channel, "cannot start a container that is not created");
                     return Ok(());
                 }
                 self.tell_sentry(&SentryOrder::Start)?;
-                self.starter = Some(self.connections.swap_remove(index));
+                self.waiting = Some((Step::Start, self.connections.swap_remove(index)));
                 Ok(())
             }
             Request::Signal { signal, all } => {
@@ -131,7 +140,7 @@ impl Watch<'_, '_> {
     /// Hands a signal to the container; before its program runs there is none to handle it, so it ends.
     pub(super) fn signal(&mut self, signal: i32, all: bool) -> Result<(), End> {
         let harmless = matches!(signal, 0 | libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH);
-        if self.booted.state.status == Status::Created && self.starter.is_none() {
+        if self.booted.state.status == Status::Created && !self.is_starting() {
             return if harmless { Ok(()) } else { Err(End::Container { status: 128 + signal }) };
         }
         if signal == 0 {

@@ -69,19 +69,19 @@ pub struct Watched {
     pub end: End,
     /// Whether the command that ordered the sandbox is still there.
     pub owner_waits: bool,
-    /// The command that waits for the program to start.
-    starter: Option<Channel>,
+    /// The command that waits for the program to be found or to start.
+    waiting: Option<(Step, Channel)>,
     /// Commands that had programs executed which have not ended before.
     executing: Vec<Channel>,
 }
 
 impl Watched {
-    /// Whether a command waits for the program to start.
+    /// Whether a command waits for the program.
     pub fn is_awaited(&self) -> bool {
-        self.starter.is_some()
+        self.waiting.is_some()
     }
 
-    /// Tells the command that waits for the start, if one does, that there will be none; and those that had programs executed
+    /// Tells the command that waits for the program, if one does, that there will be none; and those that had programs executed
     /// that these were killed.
     pub fn answer(&self) {
         for channel in &self.executing {
@@ -90,25 +90,37 @@ impl Watched {
                 _ => control::answer(channel, &Answer::Ended(128 + libc::SIGKILL)),
             }
         }
-        let Some(starter) = &self.starter else { return };
-        match &self.end {
-            End::NotStarted { why } => control::refuse(starter, why),
-            End::Service { service, cause } => control::fail(starter, &format!("{service}: {cause}")),
+        let Some((step, waiting)) = &self.waiting else { return };
+        match (&self.end, step) {
+            (End::NotStarted { why }, _) => control::refuse(waiting, why),
+            (End::Service { service, cause }, _) => control::fail(waiting, &format!("{service}: {cause}")),
             // It ran and ended before we came to say so.
-            End::Container { .. } => control::answer(starter, &Answer::Done),
-            End::Abandoned => {}
+            (End::Container { .. }, Step::Start) => control::answer(waiting, &Answer::Done),
+            (End::Container { .. }, Step::Prepare) => control::refuse(waiting, "the container was killed"),
+            (End::Abandoned, _) => {}
         }
     }
 }
 
 /// Watches a sandbox; `owner` is the channel of the command that ordered it, which is told first that it is created.
 pub fn watch(order: &Order<'_>, booted: &mut Booted, owner: Channel) -> Watched {
-    let mut watch = Watch { order, booted, connections: Vec::new(), starter: None, killed_at: None, executed: 0 };
+    let mut watch =
+        Watch { order, booted, connections: Vec::new(), prepared: false, waiting: None, killed_at: None, executed: 0 };
     let end = watch.create(owner).err().unwrap_or_else(|| watch.run());
-    let starter = watch.starter.take();
-    let owner_waits = watch.connections.iter().chain(&starter).any(|c| c.owner && !c.channel.is_closed());
+    let waiting = watch.waiting.take();
+    let asking = waiting.iter().map(|(_, connection)| connection);
+    let owner_waits = watch.connections.iter().chain(asking).any(|c| c.owner && !c.channel.is_closed());
     let executing = watch.connections.into_iter().filter(|c| c.execution.is_some()).map(|c| c.channel).collect();
-    Watched { end, owner_waits, starter: starter.map(|c| c.channel), executing }
+    Watched { end, owner_waits, waiting: waiting.map(|(step, connection)| (step, connection.channel)), executing }
+}
+
+/// What a command waits for the sentry to do with the container's program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Find it.
+    Prepare,
+    /// Run it.
+    Start,
 }
 
 /// What has happened.
@@ -131,7 +143,10 @@ pub(super) struct Watch<'a, 'o> {
     order: &'a Order<'o>,
     pub(super) booted: &'a mut Booted,
     pub(super) connections: Vec<Connection>,
-    pub(super) starter: Option<Connection>,
+    /// The container's program was found.
+    pub(super) prepared: bool,
+    /// The command that waits for the program.
+    pub(super) waiting: Option<(Step, Connection)>,
     pub(super) killed_at: Option<Instant>,
     /// Programs executed so far.
     pub(super) executed: u32,
@@ -258,21 +273,26 @@ impl Watch<'_, '_> {
         let kind = self.booted.services[index].kind;
         match receive_report(&self.booted.services[index].channel) {
             None => Some(self.service_ended(index, None)),
-            Some(Err(cause)) | Some(Ok(Report::Failed(cause))) if kind != Kind::Sentry || self.starter.is_none() => {
+            Some(Err(cause)) | Some(Ok(Report::Failed(cause))) if kind != Kind::Sentry || self.waiting.is_none() => {
                 Some(self.service_ended(index, Some(cause)))
             }
-            // The answer to the order to start.
+            // The answer to the order to find or to run the program.
             Some(Err(why)) | Some(Ok(Report::Failed(why))) => Some(End::NotStarted { why }),
             Some(Ok(Report::Exited(status))) if kind == Kind::Sentry => {
                 self.booted.state.status = Status::Running;
                 Some(End::Container { status: exit_status(status) })
             }
-            Some(Ok(Report::Started)) if kind == Kind::Sentry && self.starter.is_some() => self.started(),
+            Some(Ok(Report::Prepared)) if kind == Kind::Sentry && self.awaits(Step::Prepare) => {
+                self.prepared = true;
+                self.answer_waiting();
+                None
+            }
+            Some(Ok(Report::Started)) if kind == Kind::Sentry && self.is_starting() => self.started(),
             Some(Ok(Report::Execution { number, news })) if kind == Kind::Sentry => {
                 self.execution_news(number, news);
                 None
             }
-            Some(Ok(Report::Ready | Report::Started | Report::Exited(_) | Report::Execution { .. })) => {
+            Some(Ok(Report::Ready | Report::Prepared | Report::Started | Report::Exited(_) | Report::Execution { .. })) => {
                 Some(self.service_ended(index, Some("sent a report out of turn".into())))
             }
         }
@@ -299,11 +319,25 @@ impl Watch<'_, '_> {
         if let Err(error) = self.order.store.save(self.order.id, &self.booted.state) {
             return Some(End::Service { service: "supervisor", cause: error.to_string() });
         }
-        if let Some(starter) = self.starter.take() {
-            control::answer(&starter.channel, &Answer::Done);
-            self.connections.push(starter);
-        }
+        self.answer_waiting();
         None
+    }
+
+    /// Tells the command that waits for the program that it is done.
+    fn answer_waiting(&mut self) {
+        if let Some((_, connection)) = self.waiting.take() {
+            control::answer(&connection.channel, &Answer::Done);
+            self.connections.push(connection);
+        }
+    }
+
+    fn awaits(&self, step: Step) -> bool {
+        self.waiting.as_ref().is_some_and(|(waiting_for, _)| *waiting_for == step)
+    }
+
+    /// Whether the sentry was told to run the program and has not answered.
+    pub(super) fn is_starting(&self) -> bool {
+        self.awaits(Step::Start)
     }
 
     /// A service ended, or gave up for `cause`. When one dies, others that speak to it notice and may be heard first; the one

@@ -8,7 +8,7 @@ use bulkhead_ipc::{
     service::{Control, Fds, Result, Service},
     setup::{Order, Report, SentrySetup},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::{
     debug::Debugger,
@@ -22,8 +22,8 @@ use crate::{
     procfs::ProcState,
     signal::{self, SignalInfo},
     syscalls::filter::Filter,
-    task::{self, CpuWatch, INIT, PidTable},
-    tty::{Terminals, console, job},
+    task::{self, CpuWatch, INIT, PidTable, Prepared},
+    tty::{Pty, Terminals, console, job},
 };
 
 /// What the sentry may ask of the host once it serves.
@@ -71,13 +71,15 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
 /// Carries out orders until the supervisor has gone. `files` are the first program's.
 fn obey(kernel: &Arc<Kernel>, control: &Control, files: Vec<OwnedFd>) -> Result<()> {
     let mut files = Some(files);
+    let first = FirstProgram::new();
     let executions = Executions::default();
     while let Some((order, fds)) = control.next_order()? {
         match order {
-            Order::Start => match files.take() {
-                Some(files) => run_program(kernel, control, files),
-                None => tell(control, &Report::Failed("the container's program was started before".into())),
+            Order::Prepare => match files.take() {
+                Some(files) => first.prepare(kernel, control, files),
+                None => tell(control, &Report::Failed("the container's process was made before".into())),
             },
+            Order::Start => first.run(control),
             Order::Signal { signal, all } => send(kernel, signal, all),
             Order::Execute { number, execution } => executions.execute(kernel, control, number, execution, fds),
             Order::LimitTasks(limit) => kernel.pids.set_limit(limit),
@@ -88,25 +90,54 @@ fn obey(kernel: &Arc<Kernel>, control: &Control, files: Vec<OwnedFd>) -> Result<
     Ok(())
 }
 
-/// Loads and runs the container's program, on a worker: only those may call vfs and make guest threads.
-fn run_program(kernel: &Arc<Kernel>, control: &Control, files: Vec<OwnedFd>) {
-    let (kernel, control) = (kernel.clone(), control.clone());
-    Executor::spawn(Executor::choose_home(), async move {
-        let (files, terminal) = match console::standard_files(&kernel, &kernel.settings.program, files) {
-            Ok(files) => files,
-            Err(errno) => return tell(&control, &Report::Failed(format!("cannot use an inherited file: {errno}"))),
-        };
-        match task::start(&kernel, files) {
-            Ok(thread) => {
-                if let Some(terminal) = terminal {
-                    job::give(&thread.process, &terminal, INIT, INIT);
+/// The container's first program on its way: found, and later run. Both on one worker: only those may call vfs and make guest
+/// threads, and a guest thread that was made on one begins there.
+struct FirstProgram {
+    home: usize,
+    prepared: Arc<Mutex<Option<Found>>>,
+}
+
+struct Found {
+    program: Prepared,
+    terminal: Option<Arc<Pty>>,
+}
+
+impl FirstProgram {
+    fn new() -> FirstProgram {
+        FirstProgram { home: Executor::choose_home(), prepared: Arc::default() }
+    }
+
+    fn prepare(&self, kernel: &Arc<Kernel>, control: &Control, files: Vec<OwnedFd>) {
+        let (kernel, control, slot) = (kernel.clone(), control.clone(), self.prepared.clone());
+        Executor::spawn(self.home, async move {
+            let (files, terminal) = match console::standard_files(&kernel, &kernel.settings.program, files) {
+                Ok(files) => files,
+                Err(errno) => return tell(&control, &Report::Failed(format!("cannot use an inherited file: {errno}"))),
+            };
+            match task::prepare(&kernel, files) {
+                Ok(program) => {
+                    *slot.lock() = Some(Found { program, terminal });
+                    tell(&control, &Report::Prepared);
                 }
-                tell(&control, &Report::Started);
-                thread.run().await;
+                Err(error) => tell(&control, &Report::Failed(error.to_string())),
             }
-            Err(error) => tell(&control, &Report::Failed(error.to_string())),
-        }
-    });
+        });
+    }
+
+    fn run(&self, control: &Control) {
+        let Some(Found { program, terminal }) = self.prepared.lock().take() else {
+            return tell(control, &Report::Failed("the container's process is not there, or runs already".into()));
+        };
+        let control = control.clone();
+        Executor::spawn(self.home, async move {
+            if let Some(terminal) = terminal {
+                job::give(program.process(), &terminal, INIT, INIT);
+            }
+            let thread = program.load();
+            tell(&control, &Report::Started);
+            thread.run().await;
+        });
+    }
 }
 
 fn send(kernel: &Kernel, signal: i32, all: bool) {

@@ -23,7 +23,7 @@ use crate::{
     abi::FdNumber,
     executor::{self, Executor},
     fs::{
-        self, FdTable, FsContext, Location, OpenFile,
+        self, FdTable, FsContext, Location, Offset, OpenFile,
         path::{self, Walk},
         table::MAX_NUMBERS,
     },
@@ -60,23 +60,56 @@ pub enum StartError {
     Host(&'static str, Errno),
 }
 
-/// Makes init and loads its program; it is to be run by [`run`](Thread::run). Must be called on a worker.
-pub fn start(kernel: &Arc<Kernel>, files: Vec<Arc<OpenFile>>) -> Result<Thread, StartError> {
-    let program = &kernel.settings.program;
-    start_with(kernel, files, |thread| {
-        enter_directory(thread, &program.directory, true)?;
-        find_and_load(thread, program)
-    })
+/// Init, whose program was found and is not loaded yet.
+pub struct Prepared {
+    thread: Thread,
+    file: Arc<OpenFile>,
+    path: Vec<u8>,
+    errors: Option<Arc<OpenFile>>,
 }
 
-/// As [`start`], with a program that `load` brings.
+/// Makes init and finds its program. Must be called on a worker.
+pub fn prepare(kernel: &Arc<Kernel>, files: Vec<Arc<OpenFile>>) -> Result<Prepared, StartError> {
+    let program = &kernel.settings.program;
+    let errors = files.get(libc::STDERR_FILENO as usize).cloned();
+    let thread = make(kernel, program, files, Role::Init)?;
+    match enter_directory(&thread, &program.directory, true).and_then(|()| find_program(&thread, program)) {
+        Ok((file, path)) => Ok(Prepared { thread, file, path, errors }),
+        Err(error) => Err(unmake(thread, error)),
+    }
+}
+
+impl Prepared {
+    /// The process.
+    pub fn process(&self) -> &Arc<Process> {
+        &self.thread.process
+    }
+
+    /// Loads the program. A file that turns out not to be one ends the process as it does under runc: with a message on its
+    /// standard error and exit status 1. Must be called on the worker that has prepared it.
+    pub fn load(self) -> Thread {
+        let Prepared { mut thread, file, path, errors } = self;
+        let kernel = thread.kernel.clone();
+        match load_program(&thread, &kernel.settings.program, file, &path) {
+            Ok((loaded, context)) => exec::become_program(&mut thread, loaded, context),
+            Err(error) => {
+                let told = errors.map(|file| file.ops.write_bytes(&file, format!("{error}\n").as_bytes(), Offset::Current));
+                tracing::warn!(%error, ?told, "the container's program cannot be run");
+                thread.process.begin_exit(1 << 8);
+            }
+        }
+        thread
+    }
+}
+
+/// Makes init, with a program that `load` brings instead of the one that the settings name. Must be called on a worker.
 pub fn start_with(
     kernel: &Arc<Kernel>,
     files: Vec<Arc<OpenFile>>,
     load: impl FnOnce(&Thread) -> Result<(Loaded, Context), StartError>,
 ) -> Result<Thread, StartError> {
     let thread = make(kernel, &kernel.settings.program, files, Role::Init)?;
-    finish(thread, load)
+    become_loaded(thread, load)
 }
 
 /// Makes a further process, whose parent is nobody that the container can see, and loads its program. `on_end` is called with its
@@ -88,30 +121,34 @@ pub fn enter(
     on_end: Box<dyn FnOnce(i32) + Send>,
 ) -> Result<Thread, StartError> {
     let thread = make(kernel, program, files, Role::Further)?;
-    let thread = finish(thread, |thread| {
+    let thread = become_loaded(thread, |thread| {
         enter_directory(thread, &program.directory, false)?;
-        find_and_load(thread, program)
+        let (file, path) = find_program(thread, program)?;
+        load_program(thread, program, file, &path)
     })?;
     *thread.process.on_end.lock() = Some(on_end);
     Ok(thread)
 }
 
-/// Loads the program; without one, the process has never been.
-fn finish(mut thread: Thread, load: impl FnOnce(&Thread) -> Result<(Loaded, Context), StartError>) -> Result<Thread, StartError> {
+fn become_loaded(
+    mut thread: Thread,
+    load: impl FnOnce(&Thread) -> Result<(Loaded, Context), StartError>,
+) -> Result<Thread, StartError> {
     match load(&thread) {
-        Ok((loaded, context)) => {
-            exec::become_program(&mut thread, loaded, context);
-            Ok(thread)
-        }
-        Err(error) => {
-            thread.process.remove_thread(&thread.task);
-            thread.kernel.pids.with(|table| {
-                table.remove_task(thread.tid());
-                table.remove_process(thread.process.pid);
-            });
-            Err(error)
-        }
+        Ok((loaded, context)) => exec::become_program(&mut thread, loaded, context),
+        Err(error) => return Err(unmake(thread, error)),
     }
+    Ok(thread)
+}
+
+/// Without a program, a process has never been; `why` there is none.
+fn unmake(thread: Thread, why: StartError) -> StartError {
+    thread.process.remove_thread(&thread.task);
+    thread.kernel.pids.with(|table| {
+        table.remove_task(thread.tid());
+        table.remove_process(thread.process.pid);
+    });
+    why
 }
 
 impl Thread {
@@ -264,14 +301,16 @@ fn make_directories(thread: &Thread, path: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-fn find_and_load(thread: &Thread, program: &Program) -> Result<(Loaded, Context), StartError> {
+fn find_program(thread: &Thread, program: &Program) -> Result<(Arc<OpenFile>, Vec<u8>), StartError> {
     let name = program.arguments.first().ok_or(StartError::Empty)?;
-    let (file, path) =
-        find(name, search_path(&program.environment), |path| fs::open_executable(thread, FdNumber::WORKING_DIRECTORY, path, 0))?;
+    find(name, search_path(&program.environment), |path| fs::open_executable(thread, FdNumber::WORKING_DIRECTORY, path, 0))
+}
+
+fn load_program(thread: &Thread, program: &Program, file: Arc<OpenFile>, path: &[u8]) -> Result<(Loaded, Context), StartError> {
     let mut environment = program.environment.clone();
     home::provide(&thread.kernel.vfs, program.uid, &mut environment);
-    exec::load(thread, file, &path, program.arguments.clone(), environment)
-        .map_err(|errno| StartError::NotLoaded(text(&path), describe(errno)))
+    exec::load(thread, file, path, program.arguments.clone(), environment)
+        .map_err(|errno| StartError::NotLoaded(text(path), describe(errno)))
 }
 
 /// PATH of an environment; the last one counts, as it does for runc.

@@ -42,7 +42,7 @@ pub(crate) use accounting::current_tid;
 pub use accounting::{CpuAlarm, CpuTimes, CpuWatch, RunState, TaskCpu};
 pub use credentials::{Credentials, capability};
 pub(crate) use exit::INIT;
-pub use init::{StartError, enter, start, start_with};
+pub use init::{Prepared, StartError, enter, prepare, start_with};
 pub use limits::Limits;
 pub use pidfd::PidFd;
 pub use pids::{Ended, PID_MAX, PidTable, Relations};
