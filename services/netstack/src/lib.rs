@@ -1,15 +1,40 @@
 //! netstack: the compartment that is to own the sandbox's TCP/IP stack and is the only one to touch its link.
 //!
-//! So far it is a hull: it starts, locks itself down and answers on its debug socket. Containers have a loopback interface
-//! that nothing listens on, and the sentry answers `socket(AF_INET, …)` by itself with an error.
+//! The service starts, locks itself down and answers on its debug socket. Beside it stands the engine, [`Stack`], which
+//! nothing drives yet: containers have a loopback interface that nothing listens on, and the sentry answers
+//! `socket(AF_INET, …)` by itself with an error.
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`server`] | its life: from the set-up to the supervisor's going |
+//! | [`server`] | the service's life: from the set-up to the supervisor's going |
 //! | [`debug`] | what its debug socket answers |
+//! | [`stack`] | the engine's public face: packets in and out, time, socket calls |
+//! | [`socket`] | what every socket has; how a packet finds it; ports |
+//! | [`udp`], `raw` | datagrams |
+//! | [`icmp`] | echoes, and errors both ways |
+//! | `network` | what lies beneath the sockets: interfaces, routes, queues |
+//! | [`ip`] | headers, fragments, reassembly, path MTU, the routing table |
+//! | [`link`] | Ethernet, ARP, neighbour discovery, offloads |
 //!
 //! `policy.seccomp` is what it may ask of the host.
 #![forbid(unsafe_code)]
+#![allow(dead_code, reason = "what only TCP uses comes with TCP")]
 
 pub mod debug;
+pub mod error;
+pub mod icmp;
+pub mod ip;
+pub mod link;
+mod network;
+pub mod packet;
+pub mod random;
+mod raw;
 pub mod server;
+pub mod socket;
+pub mod stack;
+pub mod time;
+pub mod udp;
+
+pub use error::Error;
+pub use network::Frame;
+pub use stack::{Config, Stack, datagram::SendOptions};
