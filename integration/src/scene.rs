@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     bundle::Bundle,
+    guest::compile,
     leftovers::Leftovers,
     runtime::{Runtime, code, text},
     tree,
@@ -17,6 +18,8 @@ pub struct Scene {
     arguments: Vec<String>,
     input: Vec<u8>,
     change: Box<dyn Fn(&mut Value)>,
+    /// A C program of `integration/guests`, which is put there as `/guest`.
+    guest: Option<String>,
 }
 
 impl Scene {
@@ -40,12 +43,18 @@ impl Scene {
         Scene::busybox(&["/bin/sh", "-c", script])
     }
 
+    /// A C program of `integration/guests` in the busybox tree.
+    pub fn guest(source: &str) -> Scene {
+        Scene { guest: Some(source.to_owned()), ..Scene::busybox(&["/guest"]) }
+    }
+
     fn new(name: &str, arguments: &[&str]) -> Scene {
         Scene {
             tree: tree(name),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             input: Vec::new(),
             change: Box::new(|_| ()),
+            guest: None,
         }
     }
 
@@ -66,6 +75,9 @@ impl Scene {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut bundle = Bundle::new(&self.tree, &arguments);
         bundle.configure(|config| (self.change)(config));
+        if let Some(source) = &self.guest {
+            compile(source, &bundle.rootfs().join("guest"));
+        }
         runtime.run(&bundle, &self.input)
     }
 

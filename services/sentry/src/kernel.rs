@@ -28,6 +28,8 @@ pub struct Kernel {
     pub proc: crate::procfs::ProcState,
     /// Pseudo-terminals.
     pub terminals: crate::tty::Terminals,
+    /// Address families.
+    pub sockets: crate::socket::Sockets,
     /// Host name and domain name.
     pub uts: parking_lot::RwLock<Uts>,
     /// What the supervisor said (limits, masked paths, sysctls).

@@ -20,6 +20,7 @@ pub mod platform;
 pub mod procfs;
 pub mod server;
 pub mod signal;
+pub mod socket;
 pub mod syscalls;
 pub mod task;
 pub mod time;

@@ -316,6 +316,7 @@ fn run(platform: &Arc<Platform>, memory: &Arc<MemoryFile>, program: usize) -> i3
         cpu_watch: CpuWatch::default(),
         proc: ProcState::new(executor::now()),
         terminals: Terminals::default(),
+        sockets: Default::default(),
         uts: parking_lot::RwLock::new(Uts::default()),
         filter: None,
         settings,

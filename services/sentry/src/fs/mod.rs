@@ -26,6 +26,7 @@ pub mod path;
 pub mod path_file;
 pub mod pipe;
 pub mod regular;
+pub(crate) mod ring;
 pub mod signalfd;
 pub mod special;
 pub mod splice;
@@ -42,7 +43,7 @@ use parking_lot::Mutex;
 pub use buffers::UserBuffers;
 pub use context::FsContext;
 pub use open::open_executable;
-pub use open_file::{AsyncOwner, OpenFile};
+pub use open_file::{AsyncOwner, F_OWNER_PGRP, OpenFile};
 pub use table::FdTable;
 
 use crate::{

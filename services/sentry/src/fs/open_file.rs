@@ -8,6 +8,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
+use bulkhead_ipc::Errno;
 use parking_lot::Mutex;
 
 use super::{FileOps, Location, locks};
@@ -22,6 +23,11 @@ pub struct AsyncOwner {
     /// The signal; 0 is SIGIO.
     pub signal: i32,
 }
+
+/// F_OWNER_PID.
+const F_OWNER_PID: i32 = 1;
+/// F_OWNER_PGRP.
+pub const F_OWNER_PGRP: i32 = 2;
 
 /// An open file description.
 pub struct OpenFile {
@@ -99,6 +105,20 @@ impl OpenFile {
         } else {
             self.flags.fetch_and(!(flag as u32), Ordering::Relaxed);
         }
+    }
+
+    /// F_SETOWN: a process, or with a negative number a process group. EINVAL.
+    pub fn set_owner(&self, id: i32) -> Result<(), Errno> {
+        let kind = if id < 0 { F_OWNER_PGRP } else { F_OWNER_PID };
+        let mut owner = self.owner.lock();
+        *owner = AsyncOwner { kind, id: id.checked_abs().ok_or(Errno::EINVAL)?, signal: owner.signal };
+        Ok(())
+    }
+
+    /// F_GETOWN.
+    pub fn owner_number(&self) -> i32 {
+        let owner = *self.owner.lock();
+        if owner.kind == F_OWNER_PGRP { -owner.id } else { owner.id }
     }
 
     /// Its ops as a concrete type.

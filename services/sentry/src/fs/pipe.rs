@@ -22,6 +22,7 @@ use super::{
     FileOps, Location, Offset, OpenFile, UserBuffers,
     ownership::{LocalInode, Ownership},
     regular::stat_node,
+    ring::Ring,
     vfs::NodeHandle,
 };
 use crate::{
@@ -36,80 +37,6 @@ pub const PIPE_BUF: usize = 4096;
 pub const DEFAULT_CAPACITY: usize = 16 * PAGE_SIZE as usize;
 /// /proc/sys/fs/pipe-max-size.
 pub const MAX_CAPACITY: usize = 1 << 20;
-
-/// A ring of bytes. `buffer` is as large as was needed so far, a power of two, and never larger than `capacity` rounded up.
-struct Ring {
-    buffer: Box<[u8]>,
-    head: usize,
-    length: usize,
-    capacity: usize,
-}
-
-impl Ring {
-    fn new(capacity: usize) -> Ring {
-        Ring { buffer: Box::default(), head: 0, length: 0, capacity }
-    }
-
-    fn free(&self) -> usize {
-        self.capacity.saturating_sub(self.length)
-    }
-
-    /// Makes room for `more` bytes behind the ones there.
-    fn reserve(&mut self, more: usize) {
-        let needed = self.length + more;
-        if needed <= self.buffer.len() {
-            return;
-        }
-        let mut grown = vec![0u8; needed.next_power_of_two().max(PIPE_BUF)].into_boxed_slice();
-        let (first, second) = self.filled(self.length);
-        grown[..first.len()].copy_from_slice(first);
-        grown[first.len()..first.len() + second.len()].copy_from_slice(second);
-        self.buffer = grown;
-        self.head = 0;
-    }
-
-    /// The first `n` bytes, in two parts.
-    fn filled(&self, n: usize) -> (&[u8], &[u8]) {
-        let n = n.min(self.length);
-        let first = n.min(self.buffer.len() - self.head);
-        (&self.buffer[self.head..self.head + first], &self.buffer[..n - first])
-    }
-
-    /// Appends up to `n` bytes, which must be free, through `fill`, which says how many it gave.
-    fn push(&mut self, n: usize, mut fill: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<usize, Errno> {
-        self.reserve(n);
-        let mut pushed = 0;
-        while pushed < n {
-            let size = self.buffer.len();
-            let at = (self.head + self.length) % size;
-            let end = size.min(at + n - pushed);
-            match fill(&mut self.buffer[at..end]) {
-                Ok(given) => {
-                    self.length += given;
-                    pushed += given;
-                    if given < end - at {
-                        break;
-                    }
-                }
-                Err(errno) if pushed == 0 => return Err(errno),
-                Err(_) => break,
-            }
-        }
-        Ok(pushed)
-    }
-
-    /// Takes the last `n` bytes back.
-    fn retract(&mut self, n: usize) {
-        self.length -= n.min(self.length);
-    }
-
-    /// Drops the first `n` bytes.
-    fn consume(&mut self, n: usize) {
-        let n = n.min(self.length);
-        self.length -= n;
-        self.head = if self.length == 0 { 0 } else { (self.head + n) % self.buffer.len() };
-    }
-}
 
 struct State {
     ring: Ring,
@@ -184,7 +111,7 @@ impl Pipe {
         let (no_readers, no_writers) = (state.readers == 0, state.writers == 0);
         if no_readers && no_writers {
             // A FIFO that nobody has open keeps nothing.
-            let capacity = state.ring.capacity;
+            let capacity = state.ring.capacity();
             state.ring = Ring::new(capacity);
             state.packets.clear();
             state.stream = 0;
@@ -200,12 +127,12 @@ impl Pipe {
 
     /// Bytes to be read.
     pub fn available(&self) -> usize {
-        self.state.lock().ring.length
+        self.state.lock().ring.len()
     }
 
     /// F_GETPIPE_SZ.
     pub fn capacity(&self) -> usize {
-        self.state.lock().ring.capacity
+        self.state.lock().ring.capacity()
     }
 
     /// F_SETPIPE_SZ; the new capacity, a power of two.
@@ -215,16 +142,16 @@ impl Pipe {
         }
         let capacity = bytes.max(PIPE_BUF).next_power_of_two();
         let mut state = self.state.lock();
-        if capacity > MAX_CAPACITY && capacity > state.ring.capacity && !privileged {
+        if capacity > MAX_CAPACITY && capacity > state.ring.capacity() && !privileged {
             return Err(Errno::EPERM);
         }
         if capacity > 1 << 26 {
             return Err(Errno::ENOMEM);
         }
-        if state.ring.length > capacity {
+        if state.ring.len() > capacity {
             return Err(Errno::EBUSY);
         }
-        state.ring.capacity = capacity;
+        state.ring.set_capacity(capacity);
         drop(state);
         self.queue.wake(Readiness::OUT | Readiness::WRNORM);
         Ok(capacity)
@@ -234,13 +161,13 @@ impl Pipe {
     /// still write. `keep` leaves the bytes where they are (tee).
     pub fn pull(&self, limit: usize, keep: bool, mut sink: impl FnMut(&[u8]) -> Result<usize, Errno>) -> Result<usize, Errno> {
         let mut state = self.state.lock();
-        if state.ring.length == 0 {
+        if state.ring.len() == 0 {
             return if state.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN) };
         }
         // Bytes before the first packet are a stream; a packet is read alone, and what does not fit of it is lost.
         let packet = (state.stream == 0).then(|| state.packets.front().copied()).flatten();
         let wanted = limit.min(packet.unwrap_or(match state.packets.is_empty() {
-            true => state.ring.length,
+            true => state.ring.len(),
             false => state.stream,
         }));
         let (first, second) = state.ring.filled(wanted);
@@ -284,7 +211,7 @@ impl Pipe {
         let mixed = if packets { state.stream > 0 } else { !state.packets.is_empty() };
         let wanted = if packets { total.min(PIPE_BUF) } else { total };
         let free = state.ring.free();
-        let crowded = packets && state.packets.len() * PIPE_BUF >= state.ring.capacity;
+        let crowded = packets && state.packets.len() * PIPE_BUF >= state.ring.capacity();
         if mixed || crowded || free == 0 || (wanted <= PIPE_BUF && free < wanted) {
             return Err(Errno::EAGAIN);
         }
@@ -322,7 +249,7 @@ impl Pipe {
         let state = self.state.lock();
         let mut ready = Readiness::empty();
         if reads {
-            if state.ring.length > 0 {
+            if state.ring.len() > 0 {
                 ready |= Readiness::IN | Readiness::RDNORM;
             }
             // A FIFO that no writer has opened yet has not hung up.
@@ -331,7 +258,7 @@ impl Pipe {
             }
         }
         if writes {
-            let crowded = state.packets.len() * PIPE_BUF >= state.ring.capacity;
+            let crowded = state.packets.len() * PIPE_BUF >= state.ring.capacity();
             if state.ring.free() >= PIPE_BUF && !crowded {
                 ready |= Readiness::OUT | Readiness::WRNORM;
             }

@@ -5,6 +5,7 @@
 
 mod facts;
 mod load;
+mod network;
 mod node;
 mod pids;
 mod process;

@@ -8,6 +8,7 @@ use std::{
 use bulkhead_ipc::vfs::Attributes;
 
 use super::{
+    network::Network,
     node::{MagicLink, TextLink, entry, inode, plain},
     process::Subject,
     root::number,
@@ -224,6 +225,7 @@ fn common(subject: &Subject, path: &str, name: &str, whole_process: bool) -> Res
             let path = format!("{path}/{name}");
             Ok(Arc::new(Descriptors { subject: subject.clone(), path, information: name == "fdinfo" }))
         }
+        "net" => Ok(Arc::new(Network { kernel: subject.process.kernel.clone(), path: format!("{path}/net") })),
         "ns" => Ok(Arc::new(Namespaces { subject: subject.clone(), path: format!("{path}/ns") })),
         _ => Err(Errno::ENOENT),
     }
@@ -234,7 +236,7 @@ fn common_entries(path: &str) -> Vec<SpecialEntry> {
     let mut entries: Vec<SpecialEntry> = FILES.iter().map(|(name, ..)| of(name, libc::DT_REG)).collect();
     entries.push(of("stat", libc::DT_REG));
     entries.extend(["exe", "cwd", "root"].map(|name| of(name, libc::DT_LNK)));
-    entries.extend(["fd", "fdinfo", "ns"].map(|name| of(name, libc::DT_DIR)));
+    entries.extend(["fd", "fdinfo", "net", "ns"].map(|name| of(name, libc::DT_DIR)));
     entries
 }
 

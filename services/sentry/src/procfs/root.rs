@@ -36,7 +36,7 @@ const FILES: &[(&str, MakeText)] = &[
 ];
 
 /// The links of /proc.
-const LINKS: &[(&str, &str)] = &[("mounts", "self/mounts")];
+const LINKS: &[(&str, &str)] = &[("mounts", "self/mounts"), ("net", "self/net")];
 
 /// /proc.
 pub struct Root {

@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::io::usable;
 use crate::{
     abi::{Arguments, FdNumber, SysResult, UserAddress},
-    fs::{self, AsyncOwner, OpenFile, locks, memfd, pipe::PipeFile, regular::RegularFile, table::MAX_NUMBERS},
+    fs::{self, AsyncOwner, F_OWNER_PGRP, OpenFile, locks, memfd, pipe::PipeFile, regular::RegularFile, table::MAX_NUMBERS},
     task::Thread,
 };
 
@@ -92,8 +92,6 @@ const F_GETSIG: i32 = 11;
 const F_SETOWN_EX: i32 = 15;
 const F_GETOWN_EX: i32 = 16;
 const F_DUPFD_QUERY: i32 = 1027;
-const F_OWNER_PID: i32 = 1;
-const F_OWNER_PGRP: i32 = 2;
 
 /// Status flags that F_SETFL changes.
 const SETTABLE: i32 = libc::O_APPEND | libc::O_ASYNC | libc::O_DIRECT | libc::O_NOATIME | libc::O_NONBLOCK;
@@ -139,16 +137,10 @@ pub async fn fcntl(thread: &mut Thread, arguments: Arguments) -> SysResult {
             Ok(0)
         }
         libc::F_SETOWN => {
-            let id = arguments.int(2);
-            let kind = if id < 0 { F_OWNER_PGRP } else { F_OWNER_PID };
-            let mut owner = file.owner.lock();
-            *owner = AsyncOwner { kind, id: id.checked_abs().ok_or(Errno::EINVAL)?, signal: owner.signal };
+            file.set_owner(arguments.int(2))?;
             Ok(0)
         }
-        libc::F_GETOWN => {
-            let owner = *file.owner.lock();
-            Ok(if owner.kind == F_OWNER_PGRP { -owner.id as i64 as u64 } else { owner.id as u64 })
-        }
+        libc::F_GETOWN => Ok(i64::from(file.owner_number()) as u64),
         F_SETOWN_EX => {
             let [kind, id]: [i32; 2] = thread.memory().read_value(arguments.address(2))?;
             if !(0..=F_OWNER_PGRP).contains(&kind) || id < 0 {

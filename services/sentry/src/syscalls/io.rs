@@ -16,13 +16,14 @@ use crate::{
     },
     memory::AddressSpace,
     signal::SignalInfo,
+    socket::{self, SocketFile},
     task::{Task, Thread},
 };
 
 /// Bytes that one call moves at most (MAX_RW_COUNT).
-const MAX_BYTES: usize = 0x7fff_f000;
+pub(super) const MAX_BYTES: usize = 0x7fff_f000;
 /// Buffers of one readv(2) at most.
-const MAX_BUFFERS: usize = 1024;
+pub(super) const MAX_BUFFERS: usize = 1024;
 
 /// An open file that may be used for more than naming a place: O_PATH is EBADF.
 pub(super) fn usable(thread: &Thread, fd: FdNumber) -> Result<Arc<OpenFile>, Errno> {
@@ -88,13 +89,27 @@ fn before_write(task: &Task, file: &OpenFile, buffers: &mut UserBuffers<'_>, off
     Ok(())
 }
 
-async fn write_to(task: &Task, file: &OpenFile, mut buffers: UserBuffers<'_>, offset: Offset) -> SysResult {
+/// A socket has no offsets.
+fn at_its_end(offset: Offset) -> Result<(), Errno> {
+    if offset == Offset::Current { Ok(()) } else { Err(Errno::ESPIPE) }
+}
+
+async fn write_to(thread: &Thread, file: &OpenFile, mut buffers: UserBuffers<'_>, offset: Offset) -> SysResult {
+    if let Some(SocketFile { socket }) = file.downcast() {
+        at_its_end(offset)?;
+        return Ok(socket::transfer::write(thread, file, &**socket, &mut buffers).await? as u64);
+    }
+    let task = &thread.task;
     before_write(task, file, &mut buffers, offset)?;
     Ok(io::write(task, file, &mut buffers, offset).await? as u64)
 }
 
-async fn read_from(task: &Task, file: &OpenFile, mut buffers: UserBuffers<'_>, offset: Offset) -> SysResult {
-    Ok(io::read(task, file, &mut buffers, offset).await? as u64)
+async fn read_from(thread: &Thread, file: &OpenFile, mut buffers: UserBuffers<'_>, offset: Offset) -> SysResult {
+    if let Some(SocketFile { socket }) = file.downcast() {
+        at_its_end(offset)?;
+        return Ok(socket::transfer::read(thread, file, &**socket, &mut buffers).await? as u64);
+    }
+    Ok(io::read(&thread.task, file, &mut buffers, offset).await? as u64)
 }
 
 /// read(2)
@@ -102,7 +117,7 @@ pub async fn read(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let file = thread.files().get(arguments.fd(0))?;
     let memory = thread.memory();
     let buffers = UserBuffers::one(&memory, arguments.address(1), arguments.size(2).min(MAX_BYTES));
-    read_from(&thread.task, &file, buffers, Offset::Current).await
+    read_from(thread, &file, buffers, Offset::Current).await
 }
 
 /// write(2)
@@ -110,7 +125,7 @@ pub async fn write(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let file = thread.files().get(arguments.fd(0))?;
     let memory = thread.memory();
     let buffers = UserBuffers::one(&memory, arguments.address(1), arguments.size(2).min(MAX_BYTES));
-    write_to(&thread.task, &file, buffers, Offset::Current).await
+    write_to(thread, &file, buffers, Offset::Current).await
 }
 
 /// pread64(2)
@@ -119,7 +134,7 @@ pub async fn pread64(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let file = thread.files().get(arguments.fd(0))?;
     let memory = thread.memory();
     let buffers = UserBuffers::one(&memory, arguments.address(1), arguments.size(2).min(MAX_BYTES));
-    read_from(&thread.task, &file, buffers, offset).await
+    read_from(thread, &file, buffers, offset).await
 }
 
 /// pwrite64(2)
@@ -128,7 +143,7 @@ pub async fn pwrite64(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let file = thread.files().get(arguments.fd(0))?;
     let memory = thread.memory();
     let buffers = UserBuffers::one(&memory, arguments.address(1), arguments.size(2).min(MAX_BYTES));
-    write_to(&thread.task, &file, buffers, offset).await
+    write_to(thread, &file, buffers, offset).await
 }
 
 /// readv(2)
@@ -136,7 +151,7 @@ pub async fn readv(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let file = thread.files().get(arguments.fd(0))?;
     let memory = thread.memory();
     let buffers = vectors(&memory, arguments.address(1), arguments.size(2))?;
-    read_from(&thread.task, &file, buffers, Offset::Current).await
+    read_from(thread, &file, buffers, Offset::Current).await
 }
 
 /// writev(2)
@@ -144,7 +159,7 @@ pub async fn writev(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let file = thread.files().get(arguments.fd(0))?;
     let memory = thread.memory();
     let buffers = vectors(&memory, arguments.address(1), arguments.size(2))?;
-    write_to(&thread.task, &file, buffers, Offset::Current).await
+    write_to(thread, &file, buffers, Offset::Current).await
 }
 
 /// preadv(2)
@@ -153,7 +168,7 @@ pub async fn preadv(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let file = thread.files().get(arguments.fd(0))?;
     let memory = thread.memory();
     let buffers = vectors(&memory, arguments.address(1), arguments.size(2))?;
-    read_from(&thread.task, &file, buffers, offset).await
+    read_from(thread, &file, buffers, offset).await
 }
 
 /// pwritev(2)
@@ -162,7 +177,7 @@ pub async fn pwritev(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let file = thread.files().get(arguments.fd(0))?;
     let memory = thread.memory();
     let buffers = vectors(&memory, arguments.address(1), arguments.size(2))?;
-    write_to(&thread.task, &file, buffers, offset).await
+    write_to(thread, &file, buffers, offset).await
 }
 
 /// RWF_* flags and the offset of preadv2(2) and pwritev2(2), where -1 is the file's position.
@@ -183,7 +198,7 @@ pub async fn preadv2(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let memory = thread.memory();
     let mut buffers = vectors(&memory, arguments.address(1), arguments.size(2))?;
     buffers.flags = flags;
-    read_from(&thread.task, &file, buffers, offset).await
+    read_from(thread, &file, buffers, offset).await
 }
 
 /// pwritev2(2)
@@ -193,7 +208,7 @@ pub async fn pwritev2(thread: &mut Thread, arguments: Arguments) -> SysResult {
     let memory = thread.memory();
     let mut buffers = vectors(&memory, arguments.address(1), arguments.size(2))?;
     buffers.flags = flags;
-    write_to(&thread.task, &file, buffers, offset).await
+    write_to(thread, &file, buffers, offset).await
 }
 
 /// lseek(2)
@@ -414,8 +429,8 @@ pub async fn vmsplice(thread: &mut Thread, arguments: Arguments) -> SysResult {
         buffers.flags = libc::RWF_NOWAIT;
     }
     match file.writable() {
-        true => write_to(&thread.task, &file, buffers, Offset::Current).await,
-        false => read_from(&thread.task, &file, buffers, Offset::Current).await,
+        true => write_to(thread, &file, buffers, Offset::Current).await,
+        false => read_from(thread, &file, buffers, Offset::Current).await,
     }
 }
 

@@ -1,11 +1,13 @@
 //! pipe(2).
 
+use std::sync::Arc;
+
 use bulkhead_ipc::Errno;
 
 use super::fd::install;
 use crate::{
     abi::{Arguments, FdNumber, SysResult, UserAddress},
-    fs::pipe::Pipe,
+    fs::{OpenFile, pipe::Pipe},
     task::Thread,
 };
 
@@ -26,10 +28,19 @@ fn make(thread: &Thread, address: UserAddress, flags: i32) -> SysResult {
     }
     let status = (flags & (libc::O_NONBLOCK | libc::O_DIRECT)) as u32;
     let (reader, writer) = Pipe::pair(&thread.credentials(), status);
-    let close_on_exec = flags & libc::O_CLOEXEC != 0;
+    install_two(thread, [reader, writer], flags & libc::O_CLOEXEC != 0, address)
+}
+
+/// Installs two files, or none, and writes their numbers to `address`.
+pub(super) fn install_two(
+    thread: &Thread,
+    [first, second]: [Arc<OpenFile>; 2],
+    close_on_exec: bool,
+    address: UserAddress,
+) -> SysResult {
     let files = thread.files();
-    let first = install(thread, reader, close_on_exec)? as i32;
-    let outcome = install(thread, writer, close_on_exec).and_then(|second| {
+    let first = install(thread, first, close_on_exec)? as i32;
+    let outcome = install(thread, second, close_on_exec).and_then(|second| {
         let written = thread.memory().write_value(address, &[first, second as i32]);
         written.inspect_err(|_| drop(files.remove(FdNumber(second as i32))))
     });
