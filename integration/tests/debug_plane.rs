@@ -33,8 +33,12 @@ struct Sandbox {
 
 impl Sandbox {
     fn start(arguments: &[&str], flags: &[&str], change: impl FnOnce(&mut serde_json::Value)) -> Sandbox {
+        Sandbox::start_in("busybox", arguments, flags, change)
+    }
+
+    fn start_in(name: &str, arguments: &[&str], flags: &[&str], change: impl FnOnce(&mut serde_json::Value)) -> Sandbox {
         let runtime = Runtime::bulkhead();
-        let mut bundle = Bundle::new(&tree("busybox"), arguments);
+        let mut bundle = Bundle::new(&tree(name), arguments);
         bundle.configure(change);
         let id = unique("debug");
         let mut create = runtime.command(&[flags, &["create", "--bundle"]].concat());
@@ -69,6 +73,141 @@ impl Sandbox {
     }
 }
 
+/// The events in the messages of a stream, as grpcurl prints them one after the other.
+fn messages(output: &Output) -> Vec<serde_json::Value> {
+    let stream = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
+    stream.map(|message| message.unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)))).collect()
+}
+
+impl Sandbox {
+    /// What a stream of the sentry brings in two seconds.
+    fn stream(&self, method: &str, request: &str) -> Vec<serde_json::Value> {
+        let socket = self.runtime.root().join(&self.id).join("debug/sentry.sock");
+        let method = format!("bulkhead.sentry.v1.Sentry/{method}");
+        messages(&grpcurl(&socket, &["-emit-defaults", "-max-time", "2", "-d", request, &method]))
+    }
+
+    fn calls(&self, request: &str) -> Vec<serde_json::Value> {
+        let events = self.stream("TraceSyscalls", request);
+        let events = events.iter().flat_map(|message| message["events"].as_array().cloned().unwrap_or_default());
+        events.filter(|event| event["syscall"].is_object()).collect()
+    }
+}
+
+#[test]
+fn system_calls_are_traced_with_decoded_arguments_as_the_filter_says() {
+    let busy = "while :; do cat /etc/no-such-file 2>/dev/null; echo hello >/tmp/x; done";
+    let sandbox = Sandbox::start(&["/bin/sh", "-c", busy], &[], |_| ());
+
+    let failed = sandbox.calls(r#"{"calls":["%file"],"errnos":["ENOENT"]}"#);
+    assert!(!failed.is_empty());
+    for event in &failed {
+        assert_eq!(event["syscall"]["errno"], "ENOENT", "{event}");
+        assert_eq!(event["syscall"]["result"], "-2", "{event}");
+    }
+    let missing = failed.iter().find(|event| event["syscall"]["arguments"].to_string().contains("no-such-file"));
+    let missing = &missing.unwrap_or_else(|| panic!("{failed:?}"))["syscall"];
+    assert_eq!(missing["returned"], "-1 ENOENT (No such file or directory)");
+    assert!(missing["arguments"].as_array().is_some_and(|arguments| arguments.contains(&"\"/etc/no-such-file\"".into())));
+    assert!(number(&missing["durationNanoseconds"]) > 0);
+
+    let writes = sandbox.calls(r#"{"calls":["write"],"pids":[1]}"#);
+    assert!(!writes.is_empty());
+    for event in &writes {
+        assert_eq!((&event["pid"], &event["name"], &event["syscall"]["call"]), (&1.into(), &"sh".into(), &"write".into()));
+        assert_eq!(event["syscall"]["arguments"], serde_json::json!(["1", "\"hello\\n\"", "6"]));
+        assert_eq!(event["syscall"]["returned"], "6");
+    }
+
+    // Children of a process are followed only if that is wanted; execve is traced with what it was given.
+    let alone = sandbox.calls(r#"{"pids":[1],"calls":["execve"]}"#);
+    assert_eq!(alone, Vec::<serde_json::Value>::new());
+    let followed = sandbox.calls(r#"{"pids":[1],"follow":true,"calls":["execve"]}"#);
+    let run = &followed.first().expect("cat is run")["syscall"]["arguments"];
+    assert_eq!(run[1], "[\"cat\", \"/etc/no-such-file\"]");
+
+    let stats = sandbox.stream("SyscallStats", r#"{"interval_milliseconds":500,"reports":2}"#);
+    assert_eq!(stats.len(), 2, "{stats:?}");
+    let calls = stats[1]["calls"].as_array().expect("a list");
+    let of = |name: &str| calls.iter().find(|call| call["call"] == name).unwrap_or_else(|| panic!("no {name} in {calls:?}"));
+    assert!(number(&of("write")["calls"]) > 0 && number(&of("write")["totalNanoseconds"]) > 0);
+    assert_eq!(number(&of("write")["errors"]), 0);
+    assert!(stats[1]["processes"].as_array().is_some_and(|processes| processes.iter().any(|one| one["pid"] == 1)));
+    sandbox.end();
+}
+
+#[test]
+fn vfs_and_the_gofer_tell_what_they_know_and_hold() {
+    let script = "exec 7>/tmp/locked; flock -x 7; echo ready >/tmp/ready; exec sleep 1000";
+    let sandbox = Sandbox::start_in("debian", &["/bin/sh", "-c", script], &[], |_| ());
+    let ask = |service: &str, method: &str, request: &str| {
+        let socket = sandbox.runtime.root().join(&sandbox.id).join(format!("debug/{service}.sock"));
+        let answer = grpcurl(&socket, &["-emit-defaults", "-d", request, method]);
+        serde_json::from_slice::<serde_json::Value>(&answer.stdout)
+            .unwrap_or_else(|_| panic!("{method}: {}", text(&answer.stderr)))
+    };
+    sandbox.ask_until("ListTasks", "{}", |answer| answer["processes"][0]["name"] == "sleep");
+
+    let known = ask("vfs", "bulkhead.vfs.v1.Vfs/Lookup", r#"{"path":"/tmp/locked"}"#);
+    let steps = known["steps"].as_array().expect("a list");
+    let last = steps.last().expect("at least the root");
+    assert_eq!((steps.len(), &last["path"], &last["state"]), (3, &"/tmp/locked".into(), &"PRESENT".into()), "{known}");
+    assert_eq!((&last["inode"]["content"], &last["inode"]["filesystem"]), (&"memory".into(), &"overlay".into()), "{known}");
+    let foreign = ask("vfs", "bulkhead.vfs.v1.Vfs/Lookup", r#"{"path":"/proc/1/maps"}"#);
+    assert_eq!(foreign["steps"][1]["state"], "FOREIGN", "{foreign}");
+    let socket = sandbox.runtime.root().join(&sandbox.id).join("debug/vfs.sock");
+    let relative = grpcurl(&socket, &["-d", r#"{"path":"tmp"}"#, "bulkhead.vfs.v1.Vfs/Lookup"]);
+    assert!(text(&relative.stderr).contains("is no path from the root"), "{}", text(&relative.stderr));
+
+    let locks = ask("vfs", "bulkhead.vfs.v1.Vfs/ListLocks", "{}");
+    assert_eq!(locks["locks"].as_array().map(Vec::len), Some(1), "{locks}");
+    assert_eq!((&locks["locks"][0]["family"], &locks["locks"][0]["kind"]), (&"flock".into(), &"write".into()), "{locks}");
+    assert_eq!(locks["locks"][0]["inode"], last["inode"]["number"]);
+    let open = ask("vfs", "bulkhead.vfs.v1.Vfs/ListOpenFiles", "{}");
+    let paths: Vec<_> = open["files"].as_array().expect("a list").iter().map(|file| file["path"].clone()).collect();
+    assert!(paths.contains(&"/tmp/locked".into()) && paths.contains(&"/".into()), "{paths:?}");
+    let few = ask("vfs", "bulkhead.vfs.v1.Vfs/ListOpenFiles", r#"{"limit":1}"#);
+    assert_eq!((few["files"].as_array().map(Vec::len), number(&few["leftOut"])), (Some(1), paths.len() as u64 - 1));
+
+    let roots = ask("gofer", "bulkhead.gofer.v1.Gofer/ListRoots", "{}");
+    let first = &roots["roots"][0];
+    assert!(first["path"].as_str().is_some_and(|path| path.ends_with("rootfs")), "{roots}");
+    assert_eq!((&first["readonly"], &first["kind"]), (&true.into(), &"directory".into()));
+    let handles = ask("gofer", "bulkhead.gofer.v1.Gofer/ListHandles", "{}");
+    let handles = handles["handles"].as_array().expect("a list");
+    assert!(handles.iter().any(|handle| handle["path"] == "usr/bin/sleep"), "{handles:?}");
+    let stats = ask("gofer", "bulkhead.gofer.v1.Gofer/Stats", "{}");
+    assert!(number(&stats["requests"]) > 0 && number(&stats["donatedFds"]) > 0, "{stats}");
+    assert_eq!(number(&stats["handles"]), handles.len() as u64);
+    sandbox.end();
+}
+
+#[test]
+fn a_client_that_keeps_few_events_is_told_how_many_it_lost() {
+    let sandbox = Sandbox::start(&["/bin/sh", "-c", "while :; do cd /; done"], &[], |_| ());
+    let messages = sandbox.stream("TraceSyscalls", r#"{"buffered_events":4}"#);
+    let lost: u64 = messages.iter().map(|message| number(&message["lost"])).sum();
+    assert!(lost > 0);
+    assert!(messages.iter().all(|message| message["events"].as_array().is_none_or(|events| events.len() <= 4)));
+    sandbox.end();
+}
+
+#[test]
+fn a_trace_that_makes_no_sense_is_refused_in_words() {
+    let sandbox = Sandbox::start(&["/bin/sleep", "1000"], &[], |_| ());
+    let socket = sandbox.runtime.root().join(&sandbox.id).join("debug/sentry.sock");
+    for (request, words) in [
+        (r#"{"calls":["opnat"]}"#, "no system call is called \"opnat\"; is openat meant?"),
+        (r#"{"calls":["%nonsense"]}"#, "there is no class of system calls"),
+        (r#"{"errnos":["ENOSUCH"]}"#, "no error is called \"ENOSUCH\""),
+        (r#"{"pids":[77]}"#, "there is no process or thread 77"),
+    ] {
+        let answer = grpcurl(&socket, &["-d", request, "bulkhead.sentry.v1.Sentry/TraceSyscalls"]);
+        assert!(code(&answer) != 0 && text(&answer.stderr).contains(words), "{request}: {}", text(&answer.stderr));
+    }
+    sandbox.end();
+}
+
 fn number(value: &serde_json::Value) -> u64 {
     value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or_else(|| panic!("{value} is no number"))
 }
@@ -76,7 +215,7 @@ fn number(value: &serde_json::Value) -> u64 {
 #[test]
 fn the_sentry_tells_of_processes_their_memory_and_their_call_sites() {
     let sandbox = Sandbox::start(&["/bin/sh", "-c", "sleep 1000 & while :; do cd /; done"], &[], |_| ());
-    let processes = sandbox.ask_until("ListProcesses", "{}", |answer| {
+    let processes = sandbox.ask_until("ListTasks", "{}", |answer| {
         let processes = answer["processes"].as_array().expect("a list");
         processes.len() == 2 && processes[1]["name"] == "sleep"
     });
@@ -84,7 +223,15 @@ fn the_sentry_tells_of_processes_their_memory_and_their_call_sites() {
     assert_eq!((number(&shell["pid"]), number(&sleep["parent"]), &shell["name"]), (1, 1, &"sh".into()));
     assert_eq!((&sleep["state"], number(&sleep["threads"][0]["tid"])), (&"sleeping".into(), number(&sleep["pid"])));
 
-    let map = sandbox.ask("GetAddressMap", r#"{"pid":1}"#);
+    let shell_again = sandbox.ask("GetTask", r#"{"pid":1}"#);
+    assert_eq!(shell_again["executable"], "/bin/busybox");
+    assert_eq!(shell_again["process"]["arguments"][0], "/bin/sh");
+    let fds = sandbox.ask("ListFds", &format!(r#"{{"pid":{}}}"#, number(&sleep["pid"])));
+    let fds = fds["fds"].as_array().expect("a list");
+    assert_eq!((fds.len(), &fds[1]["number"], &fds[0]["what"]), (3, &1.into(), &"/dev/null".into()), "{fds:?}");
+    assert!(sleep["threads"][0]["waitsIn"].as_str().is_some_and(|call| call.contains("nanosleep")), "{sleep}");
+
+    let map = sandbox.ask("ListMappings", r#"{"pid":1}"#);
     let text = map["mappings"].as_array().expect("a list").iter().find(|line| line["access"] == "r-xp");
     let text = text.expect("it has text");
     assert!(text["name"].as_str().is_some_and(|name| name.contains("busybox")), "{text}");
@@ -149,11 +296,11 @@ fn every_service_lists_its_services_and_is_healthy() {
     }
 
     let socket = runtime.root().join(&id).join("debug/vfs.sock");
-    let cache = text(&grpcurl(&socket, &["bulkhead.vfs.v1.Files/GetCache"]).stdout);
+    let cache = text(&grpcurl(&socket, &["bulkhead.vfs.v1.Vfs/CacheStats"]).stdout);
     for what in ["requests", "dentries", "inodes", "nodes", "namesPublished"] {
         assert!(cache.contains(what), "{what} is not 0: {cache}");
     }
-    let mounts = text(&grpcurl(&socket, &["bulkhead.vfs.v1.Files/ListMounts"]).stdout);
+    let mounts = text(&grpcurl(&socket, &["bulkhead.vfs.v1.Vfs/ListMounts"]).stdout);
     assert!(mounts.contains("\"fstype\": \"overlay\"") && mounts.contains("\"fstype\": \"proc\""), "{mounts}");
 
     assert_eq!(code(&runtime.call(&["kill", &id, "KILL"])), 0);

@@ -14,6 +14,13 @@ pub fn now_nanoseconds() -> String {
     format!("{date}.{nanoseconds:09}Z")
 }
 
+/// The time of day of a moment, nanoseconds since 1970, to the microsecond: `16:12:35.000001`.
+pub fn of_day(nanoseconds: u64) -> String {
+    let (date, nanoseconds) = format_time(UNIX_EPOCH + std::time::Duration::from_nanos(nanoseconds));
+    let (_, time) = date.split_once('T').unwrap_or_default();
+    format!("{time}.{:06}", nanoseconds / 1000)
+}
+
 fn format_time(time: SystemTime) -> (String, u32) {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs();
@@ -37,7 +44,12 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::civil_date;
+    use super::{civil_date, of_day};
+
+    #[test]
+    fn moments_become_times_of_day() {
+        assert_eq!(of_day(1_000_000_000_000_000_000 + 1_234_567), "01:46:40.001234");
+    }
 
     #[test]
     fn days_become_dates_across_leap_years() {

@@ -65,6 +65,14 @@ pub enum Error {
     /// The supervisor ended without an answer.
     #[error("the supervisor of the sandbox is gone")]
     SupervisorGone,
+    /// A service's debug socket.
+    #[error("{service}: {what}")]
+    Plane {
+        /// Which service.
+        service: &'static str,
+        /// What it answered instead of an answer.
+        what: String,
+    },
     /// A hook failed.
     #[error("error running hook #{index} ({kind}): {what}")]
     Hook {

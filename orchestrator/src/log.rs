@@ -2,10 +2,13 @@
 //! reads the cause of a failure from it).
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::Write,
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
-    path::Path,
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
 };
 
 use crate::{clock, error::Error};
@@ -49,11 +52,13 @@ pub struct Log {
     file: Option<File>,
     format: LogFormat,
     debug: bool,
+    /// `--debug-log`.
+    directory: Option<PathBuf>,
 }
 
 impl Log {
-    /// Opens `--log`.
-    pub fn open(path: Option<&Path>, format: LogFormat, debug: bool) -> Result<Log, Error> {
+    /// Opens `--log`. `directory` is where each service is to have a file of its own.
+    pub fn open(path: Option<&Path>, format: LogFormat, debug: bool, directory: Option<&Path>) -> Result<Log, Error> {
         let file = match path {
             None => None,
             Some(path) => Some(
@@ -65,12 +70,13 @@ impl Log {
                     .map_err(Error::file("open the log file", path))?,
             ),
         };
-        Ok(Log { file, format, debug })
+        let whole = |directory: &Path| std::path::absolute(directory).map_err(Error::file("find", directory));
+        Ok(Log { file, format, debug, directory: directory.map(whole).transpose()? })
     }
 
     /// Only stderr: before the command line is understood.
     pub fn stderr() -> Log {
-        Log { file: None, format: LogFormat::Text, debug: false }
+        Log { file: None, format: LogFormat::Text, debug: false, directory: None }
     }
 
     /// A failure.
@@ -118,12 +124,19 @@ impl Log {
 
     /// tracing filter for the services.
     pub fn service_filter(&self) -> &'static str {
-        if self.debug { "debug" } else { "warn" }
+        if self.debug || self.directory.is_some() { "debug" } else { "warn" }
     }
 
-    /// Where the services' logs go: `--log`, else stderr with `--debug`, else nowhere.
-    pub fn service_sink(&self) -> Result<Option<File>, Error> {
+    /// Where a service's log goes: into its own file with `--debug-log`, else `--log`, else stderr with `--debug`, else nowhere.
+    pub fn service_sink(&self, sandbox: &str, service: &str) -> Result<Option<File>, Error> {
         let doing = "open the services' log";
+        if let Some(directory) = &self.directory {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.map_err(Error::file("make", directory))?;
+            let path = directory.join(format!("{sandbox}.{service}.log"));
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+            return file.map(Some).map_err(Error::file("open the log file", &path));
+        }
         match &self.file {
             Some(file) => file.try_clone().map(Some).map_err(Error::host(doing)),
             None if self.debug => {

@@ -6,6 +6,7 @@
 //! - `cli`: the commands, in runc's form
 //! - `oci`: bundles and config.json
 //! - `supervisor`: the process that stands for a running container
+//! - `inspect`: asking the debug planes of a sandbox
 //! - `terminal`: the master of a container's terminal
 //! - `state`, `cgroup`, `hooks`: what a container has on the host
 //! - `host`: raw host calls, the only `unsafe` code
@@ -18,6 +19,7 @@ mod error;
 mod hooks;
 mod host;
 mod id;
+mod inspect;
 mod log;
 mod oci;
 mod signals;

@@ -72,7 +72,7 @@ fn event(kind: &str, id: &str, data: Option<Value>) -> Value {
 }
 
 /// As Go writes durations: `1h2m3.5s`, `500ms`.
-fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
     const UNITS: [(&str, f64); 6] = [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
     let invalid = || format!("invalid duration {text:?}");
     let mut rest = text;

@@ -2,21 +2,26 @@
 
 mod completion;
 mod create;
+mod debug;
 mod delete;
 mod discard;
 mod do_command;
 mod events;
 mod exec;
 mod features;
+mod graph;
 mod install;
 mod kill;
 mod list;
+mod metrics;
 mod pause;
 mod ps;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod top;
+mod trace;
 mod update;
 
 use std::path::PathBuf;
@@ -53,6 +58,9 @@ struct Command {
     /// Write debug messages too, also those of the services
     #[arg(long)]
     debug: bool,
+    /// Directory in which each service of a sandbox gets a log of its own, ID.SERVICE.log, with debug messages
+    #[arg(long, value_name = "DIR")]
+    debug_log: Option<PathBuf>,
     /// Understand cgroupsPath in systemd's form (which is understood anyway)
     #[arg(long)]
     systemd_cgroup: bool,
@@ -103,6 +111,16 @@ enum Action {
     Update(Box<update::Arguments>),
     /// List the host's processes that make up a container
     Ps(ps::Arguments),
+    /// Show the system calls of a container's programs
+    Trace(trace::Arguments),
+    /// Show what a sandbox's services and the container's processes use, again and again
+    Top(top::Arguments),
+    /// Show the processes of a sandbox, how each is confined, and the channels between them
+    Graph(graph::Arguments),
+    /// Ask the services of a sandbox what they know
+    Debug(debug::Arguments),
+    /// Print figures of containers for Prometheus, or serve them
+    Metrics(metrics::Arguments),
     /// Remove a container
     Delete(delete::Arguments),
     /// Run a command with the host's files as a read-only lower layer; changes stay in memory
@@ -179,7 +197,7 @@ pub fn main() -> i32 {
         println!("bulkhead version {}\nspec: {SPEC_VERSION}", env!("CARGO_PKG_VERSION"));
         return 0;
     }
-    let log = match Log::open(command.log.as_deref(), command.log_format, command.debug) {
+    let log = match Log::open(command.log.as_deref(), command.log_format, command.debug, command.debug_log.as_deref()) {
         Ok(log) => log,
         Err(error) => {
             Log::stderr().error(&error.to_string());
@@ -218,6 +236,11 @@ fn act(context: &Context, action: Action) -> Result<i32> {
         Action::Events(arguments) => events::run(context, &arguments),
         Action::Update(arguments) => update::run(context, &arguments),
         Action::Ps(arguments) => ps::run(context, &arguments),
+        Action::Trace(arguments) => trace::run(context, &arguments),
+        Action::Top(arguments) => top::run(context, &arguments),
+        Action::Graph(arguments) => graph::run(context, &arguments),
+        Action::Debug(arguments) => debug::run(context, &arguments),
+        Action::Metrics(arguments) => metrics::run(context, &arguments),
         Action::Delete(arguments) => delete::run(context, &arguments),
         Action::Do(arguments) => do_command::run(context, &arguments),
         Action::Features => features::run(),
@@ -239,6 +262,11 @@ fn misunderstood(error: &clap::Error) -> i32 {
     let complaint = complaint.split("\n\nFor more information").next().unwrap_or_default().trim().trim_start_matches("error: ");
     Log::stderr().error(&complaint.split_whitespace().collect::<Vec<_>>().join(" "));
     1
+}
+
+/// An answer as JSON, indented.
+fn print_json(answer: &impl serde::Serialize) {
+    println!("{}", serde_json::to_string_pretty(answer).unwrap_or_default());
 }
 
 /// Ids of existing containers that cannot be ids do not exist, as with runc.
@@ -269,6 +297,14 @@ mod tests {
             "bulkhead ps --format json c1",
             "bulkhead ps c1 -o pid",
             "bulkhead events --stats c1",
+            "bulkhead trace -f -p 1,2 -e %file,!stat --errno ENOENT -Z --slower 10ms -s 64 -t -o /x c1",
+            "bulkhead trace -c --format json c1",
+            "bulkhead top -n 2 -d 500ms c1",
+            "bulkhead graph --policy vfs c1",
+            "bulkhead debug c1 tasks --format json",
+            "bulkhead debug --format json c1 lookup /etc",
+            "bulkhead debug c1 log vfs info,bulkhead_vfs=debug",
+            "bulkhead metrics --listen :9400",
             "bulkhead update --memory-swap -1 --memory 1g c1",
         ] {
             assert!(Command::try_parse_from(line.split_whitespace()).is_ok(), "{line}");

@@ -30,7 +30,7 @@ use super::{
     journal::Journal,
     listeners,
     service::{Kind, Service},
-    wiring::{Wiring, send_setup},
+    wiring::{Link, Wiring, send_setup},
 };
 use crate::{
     cgroup::{self, Membership},
@@ -60,9 +60,11 @@ pub struct Booted {
     pub signals: SignalFd,
     /// /dev/null.
     pub null: File,
+    /// The channels between the services.
+    pub links: Vec<Link>,
     /// The sandbox's cgroup.
     pub cgroup: Membership,
-    /// Where the services' logs go, if anywhere.
+    /// Where the supervisor's own log goes, if anywhere.
     pub sink: Option<File>,
     /// What is on disk.
     pub state: State,
@@ -82,22 +84,22 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
     let control = listeners::listen_for_control(&directory)?;
     let [first, second, third, fourth] = Kind::ALL.map(Kind::name);
     let [debug, service_debug @ ..] = listeners::listen_for_debug(&directory, ["supervisor", first, second, third, fourth])?;
-    let sink = log.service_sink()?;
+    let sink = log.service_sink(order.id.as_str(), "supervisor")?;
     let mut launched = Launched { services: Vec::new(), cgroup: Membership::default(), keep: false };
     let mut logs = Vec::new();
     for kind in Kind::ALL {
-        let (journal, writing_end) = Journal::new()?;
+        let (journal, writing_end) = Journal::new(log.service_sink(order.id.as_str(), kind.name())?)?;
         launched.services.push(launch(kind, &null, journal, writing_end.as_fd())?);
         logs.push(writing_end);
     }
     // The rest is done while they start.
     launched.enter_cgroup(order)?;
     let terminal = plan.program.terminal.then(|| terminal(plan)).transpose()?;
-    launched.tell(order, &logs, &service_debug, terminal.as_ref().map(|pair| pair.slave.as_fd()))?;
+    let links = launched.tell(order, &logs, &service_debug, terminal.as_ref().map(|pair| pair.slave.as_fd()))?;
     drop(logs);
     // The slave is the sentry's alone, so that the master sees when it is closed.
     let master = terminal.map(|pair| pair.master);
-    launched.wait_until_ready(sink.as_ref())?;
+    launched.wait_until_ready()?;
     let state = State {
         id: order.id.to_string(),
         pid: std::process::id() as i32,
@@ -111,7 +113,7 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
         hooks: plan.hooks.clone(),
     };
     let (services, cgroup) = launched.into_parts();
-    Ok(Booted { services, control, debug: Some(debug), signals, null, cgroup, sink, state, created: false, master })
+    Ok(Booted { services, control, debug: Some(debug), signals, null, links, cgroup, sink, state, created: false, master })
 }
 
 /// The terminal of the host for the container's. This process, which leads a session, hears when its window changes.
@@ -153,14 +155,14 @@ impl Launched {
         self.cgroup.enter(&location, &plan.resources, required, &pids, order.log)
     }
 
-    /// Sends the services their set-up.
+    /// Sends the services their set-up; what connects them.
     fn tell(
         &self,
         order: &Order<'_>,
         logs: &[OwnedFd],
         debug: &[UnixListener; 4],
         terminal: Option<BorrowedFd<'_>>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Link>> {
         let (plan, log) = (order.plan, order.log);
         let wiring = Wiring::lay(plan)?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
@@ -181,11 +183,11 @@ impl Launched {
                 Err(error) => return Err(failed(service, error.to_string())),
             }
         }
-        Ok(())
+        Ok(wiring.links())
     }
 
-    fn wait_until_ready(&mut self, sink: Option<&File>) -> Result<()> {
-        wait_until_ready(&mut self.services, sink)
+    fn wait_until_ready(&mut self) -> Result<()> {
+        wait_until_ready(&mut self.services)
     }
 }
 
@@ -219,7 +221,7 @@ fn failed(service: &Service, cause: String) -> Error {
     Error::Service { service: service.kind.name(), cause }
 }
 
-fn wait_until_ready(services: &mut [Service], sink: Option<&File>) -> Result<()> {
+fn wait_until_ready(services: &mut [Service]) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     for service in services.iter() {
         service.channel.set_nonblocking(true).map_err(Error::ipc("set up a control channel"))?;
@@ -240,7 +242,7 @@ fn wait_until_ready(services: &mut [Service], sink: Option<&File>) -> Result<()>
         }
         let happened: Vec<bool> = entries.iter().map(|entry| entry.any().unwrap_or(true)).collect();
         for (index, service) in services.iter_mut().enumerate() {
-            service.journal.pump(sink);
+            service.journal.pump();
             // What it said comes before its end.
             let mut said = None;
             if happened[2 * index] {
@@ -254,7 +256,7 @@ fn wait_until_ready(services: &mut [Service], sink: Option<&File>) -> Result<()>
                 None if happened[2 * index + 1] || happened[2 * index] => {
                     // Its channel may close a little before the process is gone.
                     if let Some(status) = wait_briefly(service) {
-                        let cause = describe_end(service, status, sink);
+                        let cause = describe_end(service, status);
                         return Err(failed(service, cause));
                     }
                     if happened[2 * index] {

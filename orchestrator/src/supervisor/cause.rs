@@ -1,22 +1,18 @@
 //! Why a service ended, in words.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::Read,
-    os::unix::fs::OpenOptionsExt,
-};
+use std::{fs::OpenOptions, io::Read, os::unix::fs::OpenOptionsExt};
 
 use nix::sys::{signal::Signal, wait::WaitStatus};
 
 use super::service::Service;
 use crate::{error::describe, signals};
 
-/// What there is to say about the end of `service`, whose last words are handed on to `sink`.
-pub fn describe_end(service: &mut Service, status: WaitStatus, sink: Option<&File>) -> String {
+/// What there is to say about the end of `service`, whose last words are handed on.
+pub fn describe_end(service: &mut Service, status: WaitStatus) -> String {
     if let Some((step, error)) = service.process.setup_failure() {
         return format!("cannot {}: {}", step.describe(), describe(&error));
     }
-    service.journal.pump(sink);
+    service.journal.pump();
     let last = service.journal.last();
     match status {
         WaitStatus::Signaled(pid, Signal::SIGSYS, _) => {

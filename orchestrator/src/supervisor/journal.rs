@@ -26,15 +26,16 @@ pub struct Journal {
     pipe: Option<File>,
     unfinished: Vec<u8>,
     last: Option<String>,
+    sink: Option<File>,
 }
 
 impl Journal {
-    /// A journal and the end that the service writes to.
-    pub fn new() -> Result<(Journal, OwnedFd)> {
+    /// A journal that hands on what is written to `sink`, and the end that the service writes to.
+    pub fn new(sink: Option<File>) -> Result<(Journal, OwnedFd)> {
         let doing = "make a log pipe";
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(Error::host(doing))?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(Error::host(doing))?;
-        Ok((Journal { pipe: Some(ours.into()), unfinished: Vec::new(), last: None }, theirs))
+        Ok((Journal { pipe: Some(ours.into()), unfinished: Vec::new(), last: None, sink }, theirs))
     }
 
     /// What to poll, while the service can write.
@@ -42,27 +43,27 @@ impl Journal {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Hands on what there is to `sink`.
-    pub fn pump(&mut self, sink: Option<&File>) {
+    /// Hands on what there is.
+    pub fn pump(&mut self) {
         let mut buffer = [0; 4096];
         for _ in 0..MAX_READS {
             let Some(pipe) = &mut self.pipe else { return };
             match pipe.read(&mut buffer) {
                 Ok(0) => self.pipe = None,
-                Ok(length) => self.take(&buffer[..length], sink),
+                Ok(length) => self.take(&buffer[..length]),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => return,
             }
         }
     }
 
-    fn take(&mut self, text: &[u8], sink: Option<&File>) {
+    fn take(&mut self, text: &[u8]) {
         for part in text.split_inclusive(|&byte| byte == b'\n') {
             self.unfinished.extend_from_slice(part);
             if !part.ends_with(b"\n") && self.unfinished.len() < MAX_LINE {
                 continue;
             }
-            if let Some(mut sink) = sink {
+            if let Some(sink) = &mut self.sink {
                 // A log that cannot be written must not end the sandbox.
                 let _ = sink.write_all(&self.unfinished);
             }
@@ -105,12 +106,12 @@ mod tests {
 
     #[test]
     fn the_last_message_is_kept_in_whatever_pieces_it_came() {
-        let (mut journal, _theirs) = Journal::new().unwrap();
-        journal.take(b"2026-11-26T16:00:00Z  WARN vfs[c1] one\n2026-11-26T16:00:01Z ERROR vfs[c1] pani", None);
+        let (mut journal, _theirs) = Journal::new(None).unwrap();
+        journal.take(b"2026-11-26T16:00:00Z  WARN vfs[c1] one\n2026-11-26T16:00:01Z ERROR vfs[c1] pani");
         assert_eq!(journal.last(), Some("one"));
-        journal.take(b"cked: at x\n", None);
+        journal.take(b"cked: at x\n");
         assert_eq!(journal.last(), Some("panicked: at x"));
-        journal.take(b"{\"level\":\"ERROR\",\"message\":\"two\\nlines\"}\nplain words\n", None);
+        journal.take(b"{\"level\":\"ERROR\",\"message\":\"two\\nlines\"}\nplain words\n");
         assert_eq!(journal.last(), Some("plain words"));
     }
 }

@@ -9,10 +9,12 @@
 //! - `control`: how they ask
 //! - `journal`: what a service logs
 //! - `cause`: why a service ended
+//! - `debug`: what the supervisor answers on its debug socket
 
 mod boot;
 mod cause;
 pub mod control;
+mod debug;
 mod journal;
 mod listeners;
 mod requests;
@@ -22,7 +24,7 @@ mod wiring;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use bulkhead_ipc::{channel::Channel, debug::Plane, service as service_scaffold};
+use bulkhead_ipc::{channel::Channel, service as service_scaffold};
 use nix::{
     sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask},
     unistd::Pid,
@@ -173,7 +175,13 @@ fn open_debug_plane(order: &Order<'_>, booted: &mut boot::Booted) -> Result<()> 
     };
     let log = log.try_clone_to_owned().map_err(Error::host(doing))?;
     let (id, filter, json) = (order.id.as_str(), order.log.service_filter(), order.log.json());
-    service_scaffold::oversee("supervisor", id, log, filter, json, listener.into(), Plane::new()).map_err(Error::ipc(doing))
+    let plane = debug::plane(debug::Facts {
+        id: order.id.clone(),
+        store: order.store.clone(),
+        services: booted.services.iter().map(|service| (service.kind, service.process.pid.as_raw())).collect(),
+        links: booted.links.clone(),
+    });
+    service_scaffold::oversee("supervisor", id, log, filter, json, listener.into(), plane).map_err(Error::ipc(doing))
 }
 
 /// Leaves a stopped container, or nothing when nobody will delete it.

@@ -188,7 +188,7 @@ impl Watch<'_, '_> {
     fn handle(&mut self, ready: &Ready) -> Option<End> {
         for (service, said) in self.booted.services.iter_mut().zip(&ready.services) {
             if said.log {
-                service.journal.pump(self.booted.sink.as_ref());
+                service.journal.pump();
             }
         }
         // What a service reported comes before its end, and ends before new requests.
@@ -343,7 +343,6 @@ impl Watch<'_, '_> {
     /// A service ended, or gave up for `cause`. When one dies, others that speak to it notice and may be heard first; the one
     /// that was killed is to blame.
     pub(super) fn service_ended(&mut self, index: usize, cause: Option<String>) -> End {
-        let sink = self.booted.sink.as_ref();
         let services = &mut self.booted.services;
         if cause.is_none() {
             wait_briefly(&services[index]);
@@ -356,7 +355,7 @@ impl Watch<'_, '_> {
         let to_blame = order.into_iter().find(|&i| is_killed(&services[i])).unwrap_or(index);
         let service = &mut services[to_blame];
         let cause = match (service.ended(), cause) {
-            (Some(status @ WaitStatus::Signaled(..)), _) | (Some(status), None) => describe_end(service, status, sink),
+            (Some(status @ WaitStatus::Signaled(..)), _) | (Some(status), None) => describe_end(service, status),
             (_, Some(cause)) => cause,
             (None, None) => "closed its control channel".into(),
         };

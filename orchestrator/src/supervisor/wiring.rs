@@ -20,6 +20,21 @@ use crate::{
     oci::Plan,
 };
 
+/// Channels of one kind between two processes of the sandbox, for those who look at it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Who asks.
+    pub from: &'static str,
+    /// Who answers.
+    pub to: &'static str,
+    /// What it is.
+    pub kind: &'static str,
+    /// How many there are.
+    pub count: usize,
+    /// What for.
+    pub purpose: &'static str,
+}
+
 /// Connections between the services, one per CPU each.
 #[derive(Debug)]
 pub struct Wiring {
@@ -69,6 +84,37 @@ impl Wiring {
             }),
             Kind::Netstack => Role::Netstack(NetstackSetup {}),
         }
+    }
+
+    /// All channels that [`Wiring::fds`] gives the services, and those that all have.
+    pub fn links(&self) -> Vec<Link> {
+        let control = Kind::ALL.map(|kind| Link {
+            from: "supervisor",
+            to: kind.name(),
+            kind: "socket",
+            count: 1,
+            purpose: "set-up, orders and reports",
+        });
+        let ring = |from: Kind, to: Kind, count, purpose| Link { from: from.name(), to: to.name(), kind: "ring", count, purpose };
+        let between = [
+            ring(Kind::Sentry, Kind::Vfs, self.sentry_to_vfs.len(), "paths, attributes, opening of files"),
+            ring(Kind::Vfs, Kind::Gofer, self.vfs_to_gofer.len(), "what is on the host"),
+            Link {
+                from: "gofer",
+                to: "host",
+                kind: "files",
+                count: self.roots.len(),
+                purpose: "directories and files that are served",
+            },
+            Link {
+                from: "sentry",
+                to: "stub",
+                kind: "memory",
+                count: 1,
+                purpose: "registers, guest memory and the agents' commands",
+            },
+        ];
+        control.into_iter().chain(between).collect()
     }
 
     /// The fds that go with it, after the log and the debug listener. `files` are the first program's.

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         let prepared = service.prepare(&restrictions)?;
         let gofer = Arc::new(Gofer::new(roots, host::file_limit()));
         server::start(&gofer, &setup.cpus, servers)?;
-        prepared.seal(POLICY, debug::plane())?.wait_until_closed()
+        let paths = setup.roots.into_iter().map(|root| root.path).collect();
+        prepared.seal(POLICY, debug::plane(gofer, paths))?.wait_until_closed()
     })
 }

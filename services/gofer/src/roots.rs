@@ -34,6 +34,11 @@ impl Root {
         Ok(Root { fd, readonly, files: Some(files) })
     }
 
+    /// Whether it is a single file.
+    pub fn is_file(&self) -> bool {
+        self.files.is_some()
+    }
+
     /// The open file of a root that is one.
     pub fn file(&self, access: i32) -> Result<BorrowedFd<'_>, Errno> {
         let files = self.files.as_ref().ok_or(Errno::EISDIR)?;

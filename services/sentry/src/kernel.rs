@@ -24,6 +24,8 @@ pub struct Kernel {
     pub futexes: FutexTable,
     /// Looks after limits and timers in CPU time.
     pub cpu_watch: CpuWatch,
+    /// Who traces system calls.
+    pub tracer: Arc<crate::trace::Tracer>,
     /// What /proc remembers.
     pub proc: crate::procfs::ProcState,
     /// Pseudo-terminals.

@@ -24,6 +24,7 @@ pub mod socket;
 pub mod syscalls;
 pub mod task;
 pub mod time;
+pub mod trace;
 pub mod tty;
 
 pub use bulkhead_ipc::Errno;

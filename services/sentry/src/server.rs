@@ -56,6 +56,7 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
         pids: PidTable::default(),
         futexes: FutexTable::default(),
         cpu_watch: CpuWatch::default(),
+        tracer: Arc::default(),
         proc,
         terminals: Terminals::default(),
         sockets: Sockets::default(),

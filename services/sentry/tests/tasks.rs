@@ -314,6 +314,7 @@ fn run(platform: &Arc<Platform>, memory: &Arc<MemoryFile>, program: usize) -> i3
         pids: PidTable::default(),
         futexes: FutexTable::new(),
         cpu_watch: CpuWatch::default(),
+        tracer: Arc::default(),
         proc: ProcState::new(executor::now()),
         terminals: Terminals::default(),
         sockets: Default::default(),

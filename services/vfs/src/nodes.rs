@@ -79,6 +79,11 @@ impl Nodes {
         self.by_place.keys().any(|place| place.mount == mount)
     }
 
+    /// All of them, with where they are and how often they are held.
+    pub fn all(&self) -> impl Iterator<Item = (NodeId, Place, u64)> {
+        self.nodes.iter().map(|(id, node)| (*id, node.place, node.references))
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.nodes.len()

@@ -24,6 +24,20 @@ pub struct Held {
     pub place: Option<(Arc<Held>, CString)>,
 }
 
+impl Held {
+    /// The names that led here from the root, as they were then.
+    pub fn path(&self) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut at = self;
+        while let Some((directory, name)) = &at.place {
+            names.push(name.as_bytes());
+            at = directory;
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
+}
+
 /// The table.
 #[derive(Debug)]
 pub struct Table {
@@ -65,6 +79,18 @@ impl Table {
             handles.iter().filter_map(|handle| table.remove(&handle.0)).collect()
         };
         drop(closed);
+    }
+
+    /// The open handles, by number.
+    pub fn list(&self) -> Vec<(u64, Arc<Held>)> {
+        let mut list: Vec<_> = self.held.read().iter().map(|(id, held)| (*id, held.clone())).collect();
+        list.sort_by_key(|(id, _)| *id);
+        list
+    }
+
+    /// Handles at most.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Open handles.

@@ -7,7 +7,10 @@ mod tests;
 use std::{
     ffi::{CStr, CString},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use bulkhead_ipc::{
@@ -30,6 +33,30 @@ const DIRECTORY_BATCH: u32 = 32 * 1024;
 pub struct Gofer {
     roots: Vec<Root>,
     handles: Table,
+    served: Served,
+}
+
+/// What was done so far.
+#[derive(Debug, Default)]
+struct Served {
+    requests: AtomicU64,
+    refused: AtomicU64,
+    donated: AtomicU64,
+}
+
+/// Figures of a file server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Figures {
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Of these, with an error.
+    pub refused: u64,
+    /// Fds that were handed over.
+    pub donated: u64,
+    /// Handles that are open.
+    pub handles: usize,
+    /// Handles that there may be.
+    pub handle_limit: usize,
 }
 
 /// A reply and the fd that goes with it.
@@ -38,7 +65,7 @@ pub type Answer = (Reply, Option<OwnedFd>);
 impl Gofer {
     /// Serves `roots`, with at most `limit` handles at a time.
     pub fn new(roots: Vec<Root>, limit: u64) -> Gofer {
-        Gofer { roots, handles: Table::new(limit) }
+        Gofer { roots, handles: Table::new(limit), served: Served::default() }
     }
 
     /// Handles that are open.
@@ -46,9 +73,39 @@ impl Gofer {
         self.handles.len()
     }
 
+    /// What is served.
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    /// The open handles, by number, with what is told of each: the root, and the names that led from there.
+    pub fn list_handles(&self) -> Vec<(u64, u32, Vec<u8>)> {
+        let handles = self.handles.list().into_iter();
+        handles.map(|(id, held)| (id, held.root, held.path())).collect()
+    }
+
+    /// Figures so far.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            requests: self.served.requests.load(Relaxed),
+            refused: self.served.refused.load(Relaxed),
+            donated: self.served.donated.load(Relaxed),
+            handles: self.handles.len(),
+            handle_limit: self.handles.limit(),
+        }
+    }
+
     /// Answers a request.
     pub fn answer(&self, request: Request) -> Answer {
-        self.try_answer(request).unwrap_or_else(|errno| (Reply::Error(errno), None))
+        self.served.requests.fetch_add(1, Relaxed);
+        let answer = self.try_answer(request);
+        if matches!(answer, Ok((_, Some(_)))) {
+            self.served.donated.fetch_add(1, Relaxed);
+        }
+        answer.unwrap_or_else(|errno| {
+            self.served.refused.fetch_add(1, Relaxed);
+            (Reply::Error(errno), None)
+        })
     }
 
     fn try_answer(&self, request: Request) -> Result<Answer, Errno> {

@@ -74,6 +74,9 @@ async fn act(thread: &mut Thread, info: &SignalInfo, forced: bool) {
     let signal = info.signal;
     let actions = thread.process.signals.actions();
     let action = actions.get(signal);
+    if thread.kernel.tracer.is_on() && action.handler != IGNORE {
+        thread.kernel.tracer.signalled(thread, info);
+    }
     match action.handler {
         IGNORE => {}
         DEFAULT => act_by_default(thread, signal, forced),

@@ -467,3 +467,17 @@ table! {
 }
 
 pub use rows::{ROWS, dispatch};
+
+/// A call's name; empty when it has none.
+pub fn name(number: u64) -> &'static str {
+    let row = ROWS.binary_search_by_key(&number, |row| row.number.into());
+    row.ok().and_then(|at| ROWS.get(at)).map_or("", |row| row.name)
+}
+
+/// The codes of calls that are made again (signal(7)), as strace(1) calls them.
+pub const RESTARTS: [(Errno, &str); 4] = [
+    (Errno::ERESTARTSYS, "ERESTARTSYS"),
+    (Errno::ERESTARTNOINTR, "ERESTARTNOINTR"),
+    (Errno::ERESTARTNOHAND, "ERESTARTNOHAND"),
+    (Errno::ERESTART_RESTARTBLOCK, "ERESTART_RESTARTBLOCK"),
+];

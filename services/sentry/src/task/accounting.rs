@@ -77,11 +77,13 @@ pub struct TaskCpu {
     state: AtomicU8,
     /// Voluntary context switches: waits.
     waits: AtomicU64,
+    /// The number of the call that it waited in last.
+    waits_in: AtomicU64,
 }
 
 impl Default for TaskCpu {
     fn default() -> Self {
-        TaskCpu { system: AtomicU64::new(0), state: AtomicU8::new(b'R'), waits: AtomicU64::new(0) }
+        TaskCpu { system: AtomicU64::new(0), state: AtomicU8::new(b'R'), waits: AtomicU64::new(0), waits_in: AtomicU64::new(0) }
     }
 }
 
@@ -104,16 +106,23 @@ impl TaskCpu {
     }
 }
 
+impl TaskCpu {
+    /// The number of the system call that the thread waits in, if it does.
+    pub fn waits_in(&self) -> Option<u64> {
+        (self.state() == RunState::Sleeping).then(|| self.waits_in.load(Ordering::Relaxed))
+    }
+}
+
 impl Task {
     /// CPU time so far, also while it runs.
     pub fn cpu_times(&self) -> CpuTimes {
         CpuTimes { user: self.signals.user_time(), system: self.cpu.system.load(Ordering::Relaxed) }
     }
 
-    /// Runs a system call's future, counting the time that its polls take and showing whether it waits. It began at `start`; the second
+    /// Runs the future of the system call with this number, counting the time that its polls take and showing whether it waits. It began at `start`; the second
     /// value is when it ended.
-    pub(super) async fn metered<T>(&self, start: u64, future: impl Future<Output = T>) -> (T, u64) {
-        Metered { task: self, start: Some(start), future: pin!(future) }.await
+    pub(super) async fn metered<T>(&self, start: u64, number: u64, future: impl Future<Output = T>) -> (T, u64) {
+        Metered { task: self, start: Some(start), number, future: pin!(future) }.await
     }
 }
 
@@ -129,6 +138,7 @@ pub(crate) fn current_tid() -> Option<i32> {
 struct Metered<'a, F> {
     task: &'a Task,
     start: Option<u64>,
+    number: u64,
     future: Pin<&'a mut F>,
 }
 
@@ -147,6 +157,7 @@ impl<F: Future> Future for Metered<'_, F> {
         let used = cpu.system.load(Ordering::Relaxed) + end.saturating_sub(start);
         cpu.system.store(used, Ordering::Relaxed);
         if result.is_pending() {
+            cpu.waits_in.store(self.number, Ordering::Relaxed);
             cpu.set_state(RunState::Sleeping);
             cpu.waits.fetch_add(1, Ordering::Relaxed);
         }

@@ -119,6 +119,9 @@ pub(crate) async fn clone(thread: &mut Thread, request: CloneRequest) -> Result<
     let home = Executor::choose_home();
     let (child, completion) = make(thread, &request, home)?;
     let tid = child.tid();
+    if thread.kernel.tracer.is_on() {
+        thread.kernel.tracer.forked(thread.process.pid, child.process.pid);
+    }
     super::run::spawn(child, home);
     if let Some(completion) = completion {
         // Only death ends this wait.

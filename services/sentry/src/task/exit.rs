@@ -26,7 +26,7 @@ pub(super) async fn exit(thread: Thread) {
     let task = thread.task.clone();
     let (process, kernel) = (task.process.clone(), task.kernel.clone());
     if task.tid() == process.pid {
-        process.leader_status.store((thread.exit_code & 0xff) << 8, Ordering::Relaxed);
+        process.leader_status.store(own_status(&thread), Ordering::Relaxed);
     }
     leave_memory(&task);
     leave_files(&task);
@@ -71,6 +71,20 @@ pub(super) async fn exit(thread: Thread) {
             on_end(status);
         }
     }
+}
+
+/// The wait status of a process whose leader ends by exit(2).
+fn own_status(leader: &Thread) -> i32 {
+    (leader.exit_code & 0xff) << 8
+}
+
+/// The wait status of the process if this is its last thread, which has not ended yet.
+pub(super) fn status(last: &Thread) -> i32 {
+    let process = &last.process;
+    let by_threads = || {
+        if last.tid() == process.pid { own_status(last) } else { process.leader_status.load(Ordering::Relaxed) }
+    };
+    process.signals.exit_status().unwrap_or_else(by_threads)
 }
 
 /// What the guest asked to be told in its memory: robust futexes, the cleared tid; and the end of a vfork's loan.
@@ -308,6 +322,7 @@ async fn close_container(kernel: &Arc<Kernel>, status: i32) {
         tracing::warn!(threads = kernel.pids.task_count(), "threads are left though init has ended and all were killed");
     }
     crate::tty::console::drain(kernel).await;
+    kernel.tracer.finish().await;
     (kernel.on_exit)(status);
 }
 

@@ -48,6 +48,10 @@ pub(crate) async fn run(mut thread: Thread) {
             }
         }
     }
+    if thread.kernel.tracer.is_on() {
+        let status = (thread.process.thread_count() == 1).then(|| super::exit::status(&thread));
+        thread.kernel.tracer.ended(&thread, status);
+    }
     super::exit::exit(thread).await;
 }
 
@@ -109,10 +113,15 @@ async fn system_call(thread: &mut Thread) -> u64 {
         start = executor::instant();
     }
     let task = thread.task.clone();
+    let tracer = &task.kernel.tracer;
+    let traced = if tracer.is_on() { tracer.begin(thread, number, &arguments) } else { None };
     let (result, end) = match filter::refused(thread, number, &arguments) {
         Some(result) => (result, executor::instant()),
-        None => task.metered(start, table::dispatch(thread, number, arguments)).await,
+        None => task.metered(start, number, table::dispatch(thread, number, arguments)).await,
     };
+    if let Some(traced) = traced {
+        tracer.returned(thread, traced, result, start, end);
+    }
     thread.registers.rax = match result {
         Ok(value) => value,
         Err(errno) => {

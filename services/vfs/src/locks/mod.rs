@@ -29,6 +29,11 @@ impl Locks {
         self.record.is_empty() && self.flock.is_empty()
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Lock> {
+        self.record.iter().chain(&self.flock)
+    }
+
     fn of(&mut self, family: LockFamily) -> &mut Vec<Lock> {
         match family {
             LockFamily::Record => &mut self.record,

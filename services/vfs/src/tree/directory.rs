@@ -45,6 +45,18 @@ impl Tree {
         }
     }
 
+    /// Whether a dentry names a directory.
+    pub fn is_directory(&self, dentry: DentryId) -> bool {
+        self.directory(dentry).is_ok()
+    }
+
+    /// What is known of a name in a directory: its dentry, or that it is not there; `None` if nothing is known.
+    pub fn known_child(&self, dentry: DentryId, name: &[u8]) -> Option<Option<DentryId>> {
+        let (_, directory) = self.directory(dentry).ok()?;
+        let child = directory.children.get(name).copied();
+        if child.is_none() && !directory.complete { None } else { Some(child) }
+    }
+
     pub(super) fn directory_mut(&mut self, dentry: DentryId) -> Result<&mut Directory, Errno> {
         let inode = self.inode_of(dentry)?;
         match &mut self.inodes[inode].body {
