@@ -105,11 +105,6 @@ impl Table {
         }
     }
 
-    /// Whether it has no rows.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// As lines. The last column is as wide as it likes.
     pub fn render(&self, paint: Paint) -> String {
         let width = |index: usize, title: &str| {

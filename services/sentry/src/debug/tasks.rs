@@ -92,7 +92,7 @@ pub(super) fn inspect(task: &Arc<Task>) -> proto::GetTaskResponse {
             egid: credentials.egid,
             sgid: credentials.sgid,
             fsgid: credentials.fsgid,
-            groups: credentials.groups.iter().copied().collect(),
+            groups: credentials.groups.to_vec(),
             permitted: capabilities.permitted,
             effective: capabilities.effective,
             inheritable: capabilities.inheritable,

@@ -120,7 +120,7 @@ async fn system_call(thread: &mut Thread) -> u64 {
         None => task.metered(start, number, table::dispatch(thread, number, arguments)).await,
     };
     if let Some(traced) = traced {
-        tracer.returned(thread, traced, result, start, end);
+        tracer.returned(thread, *traced, result, start, end);
     }
     thread.registers.rax = match result {
         Ok(value) => value,

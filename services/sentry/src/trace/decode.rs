@@ -236,7 +236,8 @@ pub(super) fn returned(number: u64, result: SysResult) -> String {
         Err(errno) => match RESTARTS.iter().find(|(restart, _)| *restart == errno) {
             Some((_, name)) => format!("? {name} (to be made again)"),
             None => {
-                let meaning = nix::errno::Errno::from_raw(errno.number()).desc();
+                let meaning = std::io::Error::from_raw_os_error(errno.number()).to_string();
+                let meaning = meaning.split(" (os error").next().unwrap_or_default();
                 format!("-1 {} ({meaning})", errno_name(errno))
             }
         },

@@ -113,17 +113,15 @@ impl Tracer {
 
     /// It returned. `start` and `end` are executor time.
     #[cold]
-    pub(crate) fn returned(&self, thread: &Thread, begun: Box<Begun>, result: SysResult, start: u64, end: u64) {
-        let Begun { number, arguments, wanted } = *begun;
+    pub(crate) fn returned(&self, thread: &Thread, begun: Begun, result: SysResult, start: u64, end: u64) {
+        let Begun { number, arguments, wanted } = begun;
         let (pid, tid, duration) = (thread.process.pid, thread.tid(), end.saturating_sub(start));
         for (session, handed_in) in wanted {
             if !session.filter.ends(result.err(), duration) {
                 continue;
             }
-            let what = match session.text_limit() {
-                None => None,
-                Some(limit) => Some(call(&thread.memory(), limit, number, &arguments, handed_in, result, duration)),
-            };
+            let describe = |limit| call(&thread.memory(), limit, number, &arguments, handed_in, result, duration);
+            let what = session.text_limit().map(describe);
             match what {
                 Some(what) => session.push(Event { time: start, pid, tid, name: name(thread), what }),
                 None => session.count(pid, number, result, duration),
