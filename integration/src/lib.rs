@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod conversation;
 pub mod docker;
 pub mod guest;
+pub mod intruder;
 pub mod leftovers;
 pub mod processes;
 pub mod runtime;

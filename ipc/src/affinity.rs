@@ -7,7 +7,7 @@ use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
 };
-use std::{sync::mpsc, thread};
+use std::{hash::RandomState, sync::mpsc, thread};
 
 /// Pins the calling thread to a CPU.
 pub fn pin_to(cpu: u32) -> Result<(), Errno> {
@@ -22,24 +22,32 @@ pub fn allowed_cpus() -> Result<Vec<u32>, Errno> {
     Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).map(|cpu| cpu as u32).collect())
 }
 
-/// Starts a thread that stays on `cpu`, and returns once it runs there: what starting a thread needs of the host is then over,
-/// and the process can be sealed. A CPU that went offline meanwhile is no reason to fail: the thread then runs where it may.
-pub fn spawn_on<F, T>(cpu: u32, name: &str, body: F) -> std::io::Result<thread::JoinHandle<T>>
-where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
-{
+/// Starts a thread for the life of the process that stays on `cpu`, and returns once it runs there. A CPU that went offline meanwhile
+/// is no reason to fail: the thread then runs where it may.
+///
+/// What starting a thread needs of the host is then over, and the process can be sealed. What ending one needs is not allowed either,
+/// so that the thread sleeps for ever when `body` returns.
+pub fn spawn_on(cpu: u32, name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     let (started, has_started) = mpsc::sync_channel::<()>(1);
-    let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
         if let Err(error) = pin_to(cpu) {
             tracing::warn!(cpu, %error, "cannot pin a thread to its CPU");
         }
+        own_hash_key();
         let _ = started.send(());
         drop(started);
-        body()
+        body();
+        loop {
+            thread::park();
+        }
     })?;
     let _ = has_started.recv();
-    Ok(handle)
+    Ok(())
+}
+
+/// Takes the key of this thread's hash tables from the host, which would be asked for it with the first table.
+pub(crate) fn own_hash_key() {
+    let _ = RandomState::new();
 }
 
 #[cfg(test)]
@@ -49,7 +57,8 @@ mod tests {
     #[test]
     fn a_thread_runs_on_the_cpu_it_was_started_for() {
         let cpu = *allowed_cpus().unwrap().last().unwrap();
-        let seen = spawn_on(cpu, "pinned", || allowed_cpus().unwrap()).unwrap().join().unwrap();
-        assert_eq!(seen, [cpu]);
+        let (sender, seen) = mpsc::channel();
+        spawn_on(cpu, "pinned", move || sender.send(allowed_cpus().unwrap()).unwrap()).unwrap();
+        assert_eq!(seen.recv().unwrap(), [cpu]);
     }
 }

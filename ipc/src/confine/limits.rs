@@ -1,10 +1,25 @@
-//! Resource limits and the flags of a process.
+//! Resource limits and the flags of a process, and what it asks of the host without being told to.
 
 use super::{ConfineError, Restrictions, host};
 use nix::sys::{
     prctl,
     resource::{Resource, getrlimit, setrlimit},
+    signal::{self, SigHandler, Signal},
 };
+
+/// Has the runtime libraries ask the host for no more than policies allow.
+pub(super) fn make_predictable(threads: bool) {
+    // Arenas of threads grow and shrink by mprotect and madvise, and would look for a file.
+    if !threads {
+        // SAFETY: sets a number, and there is one thread.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    }
+    // std's handlers tell an overflow of a stack from other faults, by calls that no policy has. A fault just ends the process.
+    for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+        // SAFETY: the default action runs no code.
+        let _ = unsafe { signal::signal(signal, SigHandler::SigDfl) };
+    }
+}
 
 /// Sets the limits, for good: soft and hard are the same.
 pub(super) fn set(restrictions: &Restrictions<'_>) -> Result<(), ConfineError> {

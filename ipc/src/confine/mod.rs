@@ -41,13 +41,23 @@ pub struct Restrictions<'a> {
     /// Whether it may signal processes that it made before, as the sentry has to with its stubs. (Others it does not see: it is in
     /// a pid namespace of its own.)
     pub signals: bool,
+    /// Whether it starts threads after it is sealed, as its policy then has to allow (`include threads`).
+    pub threads: bool,
     /// What Landlock lets it reach by path.
     pub files: Files<'a>,
 }
 
 impl Default for Restrictions<'_> {
     fn default() -> Self {
-        Restrictions { capabilities: &[], open_files: 1024, file_size: None, dumpable: false, signals: false, files: Files::None }
+        Restrictions {
+            capabilities: &[],
+            open_files: 1024,
+            file_size: None,
+            dumpable: false,
+            signals: false,
+            threads: false,
+            files: Files::None,
+        }
     }
 }
 
@@ -84,6 +94,7 @@ impl Confinement {
         if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
             return Err(ConfineError::Threads);
         }
+        limits::make_predictable(restrictions.threads);
         root::make_empty()?;
         limits::set(restrictions)?;
         capabilities::keep_only(restrictions.capabilities)?;
@@ -100,12 +111,9 @@ impl Confinement {
 
     /// Installs the filter for every thread of the process.
     pub fn seal(self, policy: &Policy) -> Result<(), ConfineError> {
-        let programs = policy.compile()?;
+        let program = policy.compile()?;
         denied::report_and_die()?;
-        for program in programs {
-            seccompiler::apply_filter_all_threads(&program).map_err(|e| ConfineError::Seccomp(e.to_string()))?;
-        }
-        Ok(())
+        seccompiler::apply_filter_all_threads(&program).map_err(|e| ConfineError::Seccomp(e.to_string()))
     }
 }
 

@@ -11,7 +11,7 @@
 //! `argN&MASK==V` or `argN in V,V,…`; a value is a number or names of [`constants`](super::constants), joined with `|`.
 //! Values and masks that fit into 32 bits are compared with the lower 32 bits of the argument, which is what the host looks
 //! at in the `int` arguments that such conditions are about. `name =ERRNO # reason` answers the call with an error instead
-//! of making it. `include NAME` takes in one of the [`FRAGMENTS`].
+//! of making it, unless another rule has the call. `include NAME` takes in one of the [`FRAGMENTS`].
 //!
 //! Everything that is not named ends the process (see [`denied`](super::denied)).
 #![forbid(unsafe_code)]
@@ -20,6 +20,7 @@ use super::{constants, syscalls};
 use crate::Errno;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    sock_filter,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,13 +114,14 @@ impl Policy {
         self.rules.iter().filter(|rule| rule.error.is_none()).map(|rule| rule.name).collect()
     }
 
-    /// The filters, in the order in which they have to be installed. A call that no rule allows raises SIGSYS.
-    pub fn compile(&self) -> Result<Vec<BpfProgram>, PolicyError> {
+    /// The filter. A call that no rule allows raises SIGSYS.
+    pub fn compile(&self) -> Result<BpfProgram, PolicyError> {
         let failed =
             |error: &dyn std::fmt::Display| PolicyError { place: "policy", line: 0, problem: Problem::Build(error.to_string()) };
         let mut filter: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-        let unconditional = |number| self.rules.iter().any(|rule| rule.number == number && rule.conditions.is_empty());
-        for rule in &self.rules {
+        let (errors, allowed): (Vec<_>, Vec<_>) = self.rules.iter().partition(|rule| rule.error.is_some());
+        let unconditional = |number| allowed.iter().any(|rule| rule.number == number && rule.conditions.is_empty());
+        for rule in &allowed {
             let alternatives = filter.entry(rule.number).or_default();
             // An empty list of alternatives allows the call whatever its arguments.
             if unconditional(rule.number) {
@@ -134,20 +136,26 @@ impl Policy {
                 alternatives.push(SeccompRule::new(conditions).map_err(|e| failed(&e))?);
             }
         }
+        // One program with the errors before the rest: the host runs every program at every call.
+        let errors = errors.into_iter().filter(|rule| !filter.contains_key(&rule.number));
+        let mut program = answer_with_errors(errors.filter_map(|rule| Some((rule.number, rule.error?))));
         let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| failed(&e))?;
-        let build = |filter, otherwise, matched| {
-            SeccompFilter::new(filter, otherwise, matched, architecture).and_then(BpfProgram::try_from).map_err(|e| failed(&e))
-        };
-        // The host takes the strictest answer of all filters: what this one allows and another answers with an error fails.
-        let mut programs = Vec::new();
-        let errors: BTreeMap<i64, Errno> = self.rules.iter().filter_map(|rule| Some((rule.number, rule.error?))).collect();
-        for (number, error) in errors {
-            let only = BTreeMap::from([(number, Vec::new())]);
-            programs.push(build(only, SeccompAction::Allow, SeccompAction::Errno(error.number() as u32))?);
-        }
-        programs.push(build(filter, SeccompAction::Trap, SeccompAction::Allow)?);
-        Ok(programs)
+        let rest = SeccompFilter::new(filter, SeccompAction::Trap, SeccompAction::Allow, architecture);
+        program.extend(rest.and_then(BpfProgram::try_from).map_err(|e| failed(&e))?);
+        Ok(program)
     }
+}
+
+/// The beginning of a filter: answers these calls with these errors, and goes on with others. Numbers are compared whatever the
+/// architecture is that they belong to; nothing is let through here.
+fn answer_with_errors(errors: impl Iterator<Item = (i64, Errno)>) -> BpfProgram {
+    let step = |code: u32, jf: u8, k: u32| sock_filter { code: code as u16, jt: 0, jf, k };
+    let number = step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, std::mem::offset_of!(libc::seccomp_data, nr) as u32);
+    let answers = errors.flat_map(|(call, error)| {
+        let answer = libc::SECCOMP_RET_ERRNO | error.number() as u32;
+        [step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, call as u32), step(libc::BPF_RET | libc::BPF_K, 0, answer)]
+    });
+    std::iter::once(number).chain(answers).collect()
 }
 
 impl Rule {
@@ -155,6 +163,24 @@ impl Rule {
     pub fn call(&self) -> String {
         let call = self.conditions.iter().fold(self.name.to_owned(), |line, condition| line + " " + &condition.text);
         self.error.map_or(call.clone(), |error| format!("{call} ={error}"))
+    }
+
+    /// Whether the call with these arguments is what the rule is about.
+    pub fn covers(&self, arguments: [u64; 6]) -> bool {
+        self.conditions.iter().all(|condition| {
+            condition.tests.iter().any(|(operator, value)| {
+                let wide = matches!(width(operator, *value), SeccompCmpArgLen::Qword);
+                let argument = arguments[usize::from(condition.argument)];
+                let argument = if wide { argument } else { argument & u64::from(u32::MAX) };
+                match operator {
+                    SeccompCmpOp::Eq => argument == *value,
+                    SeccompCmpOp::Ne => argument != *value,
+                    SeccompCmpOp::Le => argument <= *value,
+                    SeccompCmpOp::MaskedEq(mask) => argument & mask == *value,
+                    _ => false,
+                }
+            })
+        })
     }
 
     /// Every way to choose one test of each condition.

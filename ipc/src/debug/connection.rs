@@ -1,15 +1,20 @@
 //! Connections that are counted, so that the server knows when the last one has gone.
 
-use super::authority::Rewriter;
+use super::{
+    authority::Rewriter,
+    reactor::{self, Reactor},
+};
+use nix::{errno::Errno, poll::PollFlags};
 use std::{
     io,
+    os::fd::OwnedFd,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{UnixListener, UnixStream},
     sync::watch,
 };
 use tonic::transport::server::Connected;
@@ -37,40 +42,36 @@ impl Count {
     }
 }
 
-/// The connections to `listener`, as they come.
-pub(super) fn incoming(listener: UnixListener, count: Count) -> impl tokio_stream::Stream<Item = io::Result<Connection>> {
-    Incoming { listener, count }
-}
-
-struct Incoming {
-    listener: UnixListener,
-    count: Count,
-}
-
-impl tokio_stream::Stream for Incoming {
-    type Item = io::Result<Connection>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.listener.poll_accept(context).map(|accepted| Some(accepted.map(|(stream, _)| Connection::new(stream, &self.count))))
-    }
-}
-
 /// An open connection.
 pub(super) struct Connection {
-    stream: UnixStream,
+    socket: Arc<OwnedFd>,
+    reactor: Arc<Reactor>,
     rewriter: Rewriter,
     count: Count,
 }
 
 impl Connection {
-    fn new(stream: UnixStream, count: &Count) -> Connection {
+    /// Of a socket that the reactor has accepted.
+    pub(super) fn new(socket: Arc<OwnedFd>, reactor: Arc<Reactor>, count: &Count) -> Connection {
         count.0.send_modify(|open| *open += 1);
-        Connection { stream, rewriter: Rewriter::new(), count: count.clone() }
+        Connection { socket, reactor, rewriter: Rewriter::new(), count: count.clone() }
+    }
+
+    /// What was tried, or a wait for the socket to be ready.
+    fn outcome<T>(&self, tried: Result<T, Errno>, events: PollFlags, context: &Context<'_>) -> Poll<io::Result<T>> {
+        match tried {
+            Err(Errno::EAGAIN | Errno::EINTR) => {
+                self.reactor.wait(&self.socket, events, context.waker());
+                Poll::Pending
+            }
+            result => Poll::Ready(result.map_err(io::Error::from)),
+        }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.reactor.forget(&self.socket);
         self.count.0.send_modify(|open| *open -= 1);
     }
 }
@@ -83,35 +84,40 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.rewriter.rewrite(&mut buffer.filled_mut()[before..]);
-        result
+        let received = reactor::receive(&self.socket, buffer.initialize_unfilled());
+        self.outcome(received, PollFlags::POLLIN, context).map_ok(|length| {
+            let before = buffer.filled().len();
+            buffer.advance(length);
+            self.rewriter.rewrite(&mut buffer.filled_mut()[before..]);
+        })
     }
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    /// The other side sees the end when the connection is dropped, which follows: HTTP/2 has its own farewell.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
+        bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+        // The host takes no more than so many at a time (IOV_MAX).
+        let bytes = &bytes[..bytes.len().min(1024)];
+        self.outcome(reactor::send(&self.socket, bytes), PollFlags::POLLOUT, context)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 }

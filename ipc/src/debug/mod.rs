@@ -1,16 +1,17 @@
-//! The debug plane: a gRPC server in every service that costs a parked thread until someone connects.
+//! The debug plane: a gRPC server in every service that costs two parked threads until someone connects.
 //!
-//! The supervisor makes the listening socket before the service is locked down. The thread waits in poll(2); with the first
-//! connection it starts a tokio runtime on itself, and a little after the last connection has gone it drops it again. What the
-//! runtime needs of the host is in `policy.seccomp`, which a service's policy takes in by `include debug`.
+//! The supervisor makes the listening socket before the service is locked down. One thread waits for it, and for the connections, in
+//! poll(2) ([`reactor`]). With the first connection the other starts a tokio runtime on itself, which has a clock but no reactor of its
+//! own, and drops it a little after the last connection has gone. So all that is needed of the host beside what every service may do
+//! is in `policy.seccomp`, which a service's policy takes in by `include debug`.
 //!
 //! Every service answers the standard health service, server reflection and [`proto::debug_server::Debug`]; [`Plane::with`] adds
-//! its own.
-#![forbid(unsafe_code)]
+//! its own.#![forbid(unsafe_code)]
 
 mod authority;
 mod common;
 mod connection;
+mod reactor;
 mod server;
 mod stats;
 

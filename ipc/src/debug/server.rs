@@ -1,19 +1,23 @@
-//! The parked thread and the server that it becomes.
+//! The parked threads and the server that they become.
 
-use super::{Common, connection, proto};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use super::{
+    Common,
+    connection::{Connection, Count},
+    proto,
+    reactor::Reactor,
+};
+use crate::affinity;
 use std::{
     convert::Infallible,
     error::Error,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixListener,
-    },
-    sync::mpsc,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    sync::{Arc, mpsc::sync_channel},
     thread,
     time::Duration,
 };
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, StreamExt, wrappers::UnboundedReceiverStream};
 use tonic::{
     body::Body,
     codegen::{Service, http},
@@ -24,8 +28,9 @@ use tonic::{
 
 /// How long the runtime stays after the last connection, because whoever asks often asks again.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long the thread waits after it could not serve, so that a lasting failure does not make it spin.
-const RETRY: Duration = Duration::from_secs(1);
+
+/// Connections as they are accepted. They outlast a runtime that ends just then.
+type Accepted = UnboundedReceiverStream<Arc<OwnedFd>>;
 
 /// What a service's debug server offers beside what all of them do.
 #[derive(Default)]
@@ -64,48 +69,42 @@ impl Plane {
         self
     }
 
-    /// Starts the thread, and returns once it runs: what starting it needs of the host is then over.
+    /// Starts the threads, and returns once they run: what starting them needs of the host is then over.
     pub(crate) fn start(self, listener: OwnedFd, common: Common) -> io::Result<()> {
         let plane = self.with(proto::DESCRIPTORS, proto::debug_server::DebugServer::new(common));
         let listener = UnixListener::from(listener);
         listener.set_nonblocking(true)?;
-        let (started, has_started) = mpsc::sync_channel::<()>(1);
-        thread::Builder::new().name("debug".to_owned()).stack_size(512 << 10).spawn(move || {
-            let _ = started.send(());
-            drop(started);
-            plane.run(&listener);
+        let reactor = Arc::new(Reactor::new()?);
+        let (sender, accepted) = mpsc::unbounded_channel();
+        let waiting = reactor.clone();
+        park("debug-wait", 128 << 10, move || {
+            waiting.run(&listener, |socket| {
+                let _ = sender.send(socket);
+            });
         })?;
-        let _ = has_started.recv();
-        Ok(())
+        park("debug", 512 << 10, move || plane.run(&reactor, accepted))
     }
 
-    fn run(&self, listener: &UnixListener) {
-        loop {
-            let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut waiting, PollTimeout::NONE) {
-                Ok(_) if waiting[0].any() == Some(true) => {}
-                Ok(_) | Err(nix::errno::Errno::EINTR) => continue,
-                Err(error) => {
-                    tracing::error!(%error, "the debug plane ends: it cannot wait for connections");
-                    return;
-                }
-            }
-            if let Err(error) = self.serve(listener) {
+    fn run(&self, reactor: &Arc<Reactor>, mut accepted: mpsc::UnboundedReceiver<Arc<OwnedFd>>) {
+        while let Some(first) = accepted.blocking_recv() {
+            let mut later = UnboundedReceiverStream::new(accepted);
+            if let Err(error) = self.serve(reactor, first, &mut later) {
                 tracing::warn!(error, "the debug plane cannot serve");
-                thread::sleep(RETRY);
             }
+            accepted = later.into_inner();
         }
     }
 
     /// Serves until nobody is connected any more.
-    fn serve(&self, listener: &UnixListener) -> Result<(), Box<dyn Error>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    fn serve(&self, reactor: &Arc<Reactor>, first: Arc<OwnedFd>, later: &mut Accepted) -> Result<(), Box<dyn Error>> {
+        let count = Count::new();
+        let incoming = incoming(first, later, reactor, &count);
+        // Its sockets are the reactor's.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(async {
-            let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
-            let count = connection::Count::new();
-            let incoming = connection::incoming(listener, count.clone());
             let routes = self.routes().await?;
-            Server::builder().add_routes(routes).serve_with_incoming_shutdown(incoming, count.idle_for(LINGER)).await?;
+            let end = count.clone().idle_for(LINGER);
+            Server::builder().add_routes(routes).serve_with_incoming_shutdown(incoming, end).await?;
             Ok(())
         })
     }
@@ -129,4 +128,29 @@ impl Plane {
         }
         Ok(routes.routes())
     }
+}
+
+/// The connections that there are: the first one does not wait for the runtime.
+fn incoming(
+    first: Arc<OwnedFd>,
+    later: &mut Accepted,
+    reactor: &Arc<Reactor>,
+    count: &Count,
+) -> impl Stream<Item = io::Result<Connection>> {
+    let first = Connection::new(first, reactor.clone(), count);
+    let later = later.map(|socket| Connection::new(socket, reactor.clone(), count));
+    tokio_stream::once(first).chain(later).map(Ok)
+}
+
+/// Starts a thread that waits, mostly, and returns once it runs.
+fn park(name: &str, stack: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let (started, has_started) = sync_channel::<()>(1);
+    thread::Builder::new().name(name.to_owned()).stack_size(stack).spawn(move || {
+        affinity::own_hash_key();
+        let _ = started.send(());
+        drop(started);
+        body();
+    })?;
+    let _ = has_started.recv();
+    Ok(())
 }

@@ -29,7 +29,7 @@ pub use fds::Fds;
 pub use log::{BadFilter, LogFilter};
 
 use crate::{
-    DecodeError,
+    DecodeError, affinity,
     channel::{Channel, ChannelError},
     confine::{ConfineError, Confinement, Policy, Restrictions},
     debug::{Common, Plane, Stats},
@@ -175,6 +175,7 @@ impl Prepared {
         };
         let failed = |error: std::io::Error| ServiceError::Host("start the debug plane", error.into());
         plane.start(service.debug_listener, common).map_err(failed)?;
+        affinity::own_hash_key();
         confinement.seal(&policy)?;
         let control = Control::new(service.control);
         control.report(&Report::Ready)?;

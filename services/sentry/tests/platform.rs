@@ -1004,9 +1004,7 @@ fn sealed(platform: &Arc<Platform>) {
         .collect();
     let policy = bulkhead_ipc::confine::Policy::parse(include_str!("../src/policy.seccomp")).unwrap();
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
-    for program in policy.compile().unwrap() {
-        seccompiler::apply_filter_all_threads(&program).unwrap();
-    }
+    seccompiler::apply_filter_all_threads(&policy.compile().unwrap()).unwrap();
     for (index, (code, data)) in files.into_iter().enumerate() {
         let platform = platform.clone();
         on_worker(index % 2, async move {

@@ -30,8 +30,10 @@ pub fn memory_file() -> Result<OwnedFd, Errno> {
 /// fstat(2).
 pub fn status(fd: BorrowedFd<'_>) -> Result<FileStatus, Errno> {
     let mut buffer = MaybeUninit::<libc::stat>::zeroed();
+    // The C library would ask by an (empty) path, which the policy does not allow; on this architecture the kernel's structure is
+    // the library's.
     // SAFETY: the buffer has room for what fstat writes.
-    check(unsafe { libc::fstat(fd.as_raw_fd(), buffer.as_mut_ptr()) }.into())?;
+    check(unsafe { libc::syscall(libc::SYS_fstat, fd.as_raw_fd(), buffer.as_mut_ptr()) })?;
     // SAFETY: zeroed before, and all zeroes is a value of it.
     Ok(FileStatus::from(unsafe { buffer.assume_init_ref() }))
 }

@@ -137,6 +137,8 @@ impl Drop for Window {
 pub(super) fn host_stat(fd: RawFd) -> Result<libc::stat, Errno> {
     // SAFETY: stat is plain data.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // The C library would ask by an (empty) path, which the policy does not allow; on this architecture the kernel's structure is
+    // the library's.
     // SAFETY: our buffer; the fd is open as long as its owner is borrowed.
-    if unsafe { libc::fstat(fd, &mut stat) } < 0 { Err(Errno::last()) } else { Ok(stat) }
+    if unsafe { libc::syscall(libc::SYS_fstat, fd, &raw mut stat) } < 0 { Err(Errno::last()) } else { Ok(stat) }
 }
