@@ -4,7 +4,7 @@
 TREES := target/trees
 TOOLS := target/tools
 
-.PHONY: all build demo test check docs unit integration bench stress trees tools packages schema schema-check install clean
+.PHONY: all build demo test check docs unit integration bench stress fleet trees tools packages schema schema-check install clean
 
 all: build
 
@@ -40,6 +40,11 @@ integration: build trees tools
 SECONDS ?= 120
 stress: build trees
 	BULKHEAD_STRESS_SECONDS=$(SECONDS) cargo test --release --package bulkhead-integration --test stress -- --test-threads=1
+
+# A hundred idle containers under Docker at once (a test of `make integration`, which has a few).
+FLEET ?= 100
+fleet: build trees
+	BULKHEAD_FLEET=$(FLEET) cargo test --release --package bulkhead-integration --test docker -- idle_containers
 
 # `make bench ONLY=getpid,mmap PAIRS=9`: some rows, other than five pairs. `CHECK=1`: a missed goal is a failure.
 bench: build packages

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -24,6 +24,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The image that is made of the busybox tree.
 pub const IMAGE: &str = "scene";
 
+/// Starts it. Its containers outlive it.
+fn daemon(directory: &Path) -> Child {
+    let path = |name: &str| directory.join(name).display().to_string();
+    let log = fs::OpenOptions::new().create(true).append(true).open(directory.join("log")).expect("it can be made");
+    Command::new("dockerd")
+        .args(["--config-file", &path("daemon.json"), "--host", &format!("unix://{}", path("docker.sock"))])
+        .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
+        .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--live-restore"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("dockerd is installed")
+}
+
 /// A running dockerd that has Bulkhead as a runtime.
 #[derive(Debug)]
 pub struct Docker {
@@ -36,7 +51,6 @@ impl Docker {
     pub fn start() -> Docker {
         let directory = std::env::temp_dir().join(unique("bulkhead-docker"));
         fs::create_dir_all(&directory).expect("a temporary directory can be made");
-        let path = |name: &str| directory.join(name).display().to_string();
         let bulkhead = workspace().join("target/release/bulkhead");
         let config = serde_json::json!({ "runtimes": {
             "bulkhead": { "path": bulkhead },
@@ -44,26 +58,29 @@ impl Docker {
             "bulkhead-direct": { "path": bulkhead, "runtimeArgs": ["--overlay", "none"] },
         } });
         fs::write(directory.join("daemon.json"), config.to_string()).expect("it can be written");
-        let daemon = Command::new("dockerd")
-            .args(["--config-file", &path("daemon.json"), "--host", &format!("unix://{}", path("docker.sock"))])
-            .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(directory.join("log")).expect("it can be made"))
-            .spawn()
-            .expect("dockerd is installed");
-        let docker = Docker { daemon, directory };
-        let start = Instant::now();
-        while code(&docker.call(&["version"])) != 0 {
-            assert!(start.elapsed() < PATIENCE, "dockerd does not start: {}", docker.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let docker = Docker { daemon: daemon(&directory), directory };
+        docker.answers();
         let archive = docker.directory.join("image.tar");
         let tarred = Command::new("tar").arg("-C").arg(tree("busybox")).arg("-cf").arg(&archive).arg(".").status();
         assert!(tarred.expect("tar runs").success());
         docker.done(&["import", archive.to_str().expect("it is text"), IMAGE]);
         docker
+    }
+
+    fn answers(&self) {
+        let start = Instant::now();
+        while code(&self.call(&["version"])) != 0 {
+            assert!(start.elapsed() < PATIENCE, "dockerd does not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Kills dockerd, which takes its containerd with it, and starts it again.
+    pub fn crash(&mut self) {
+        self.daemon.kill().expect("it runs");
+        self.daemon.wait().expect("it is a child");
+        self.daemon = daemon(&self.directory);
+        self.answers();
     }
 
     /// `docker ARGUMENTS`.

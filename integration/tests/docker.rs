@@ -77,6 +77,7 @@ fn a_detached_container_goes_through_its_life() {
     docker.done(&["unpause", &id]);
     assert_eq!(docker.inspect(&id, ".State.Status"), "running");
     docker.done(&["update", "--memory", "100m", "--memory-swap", "200m", "--pids-limit", "50", &id]);
+    assert_eq!(docker.done(&["exec", &id, "grep", "MemTotal", "/proc/meminfo"]), "MemTotal:         102400 kB");
     docker.done(&["stop", "-t", "20", &id]);
     assert_eq!((docker.done(&["logs", &id]), docker.inspect(&id, ".State.ExitCode")), ("started\nterm".into(), "4".into()));
     docker.done(&["start", &id]);
@@ -191,7 +192,52 @@ fn a_service_that_is_killed_ends_the_container_with_an_error() {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is there");
         eventually("the container has ended", || docker.inspect(&id, ".State.Status") == "exited");
         assert_eq!(docker.inspect(&id, ".State.ExitCode"), "200", "{service}");
+        let said = text(&docker.call(&["logs", &id]).stderr);
+        assert!(said.contains(service) && said.contains("kill"), "{service}: {said}");
         docker.done(&["rm", &id]);
     }
+    docker.leaves_nothing();
+}
+
+#[test]
+fn a_container_outlives_dockerd_and_is_found_again() {
+    let mut docker = Docker::start();
+    let script = "trap 'echo term; exit 4' TERM; echo started; while :; do sleep 0.1; done";
+    let id = docker.detached(&[], &["sh", "-c", script]);
+    eventually("it says so", || docker.done(&["logs", &id]) == "started");
+    let supervisor = docker.inspect(&id, ".State.Pid");
+    docker.crash();
+    assert_eq!((docker.inspect(&id, ".State.Status"), docker.inspect(&id, ".State.Pid")), ("running".into(), supervisor));
+    assert_eq!(docker.done(&["exec", &id, "echo", "still here"]), "still here");
+    docker.done(&["stop", "-t", "20", &id]);
+    assert_eq!((docker.done(&["logs", &id]), docker.inspect(&id, ".State.ExitCode")), ("started\nterm".into(), "4".into()));
+    // One that ends while nobody looks is found to have ended.
+    docker.done(&["start", &id]);
+    let supervisor = docker.inspect(&id, ".State.Pid").parse().expect("it is a pid");
+    let started = docker.inspect(&id, ".State.StartedAt");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGKILL).expect("it is there");
+    docker.crash();
+    eventually("it has ended", || docker.inspect(&id, ".State.Status") == "exited");
+    assert_eq!(docker.inspect(&id, ".State.StartedAt"), started);
+    docker.done(&["rm", &id]);
+    docker.leaves_nothing();
+}
+
+/// `make fleet` has a hundred.
+#[test]
+fn idle_containers_start_answer_exec_and_stop() {
+    let count = std::env::var("BULKHEAD_FLEET").map_or(8, |count| count.parse().expect("BULKHEAD_FLEET is a number"));
+    let docker = Docker::start();
+    let fleet: Vec<String> = (0..count).map(|_| docker.detached(&["--init"], &["sleep", "100000"])).collect();
+    for (number, id) in fleet.iter().enumerate() {
+        assert_eq!(docker.done(&["exec", id, "echo", &number.to_string()]), number.to_string());
+    }
+    let stop: Vec<&str> = ["stop", "--time", "60"].into_iter().chain(fleet.iter().map(String::as_str)).collect();
+    docker.done(&stop);
+    for id in &fleet {
+        assert_eq!(docker.inspect(id, ".State.ExitCode"), "143");
+    }
+    let remove: Vec<&str> = ["rm"].into_iter().chain(fleet.iter().map(String::as_str)).collect();
+    docker.done(&remove);
     docker.leaves_nothing();
 }

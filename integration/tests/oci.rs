@@ -1,6 +1,6 @@
 //! Fields of config.json that change what a container is and may do, as runc has them.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use bulkhead_integration::{
     bundle::{Bundle, unique},
@@ -187,4 +187,39 @@ fn without_an_overlay_changes_are_in_the_bundle() {
     assert_eq!(fs::read_to_string(rootfs.join("new/moved")).expect("it was made"), "x\n");
     assert!(!rootfs.join("etc/group").exists() && !rootfs.join("etc/made").exists());
     assert!(fs::read_to_string(rootfs.join("etc/passwd")).expect("it is there").ends_with("more\n"));
+}
+
+#[test]
+fn id_mappings_say_which_ids_of_the_host_own_the_files_of_a_container() {
+    let shared = std::env::temp_dir().join(unique("mapped"));
+    fs::create_dir(&shared).expect("a directory can be made");
+    let script = "touch /shared/made; chown 5:6 /shared/made; stat -c %u:%g /shared /shared/made /shared/foreign /bin; \
+                  chown 70000 /shared/made || echo refused; echo x >/shared/foreign || echo closed; rm /shared/made; mkdir /shared/kept";
+    std::os::unix::fs::chown(&shared, Some(100_000), Some(200_000)).expect("root may");
+    fs::write(shared.join("foreign"), "").expect("it can be written");
+    let source = shared.clone();
+    let scene = Scene::ash(script).configure(move |config| {
+        let _ = fs::remove_dir(source.join("kept"));
+        config["linux"]["namespaces"].as_array_mut().expect("there are some").push(json!({ "type": "user" }));
+        config["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        config["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": 200_000, "size": 65_536 }]);
+        let mount = json!({ "destination": "/shared", "type": "bind", "source": source, "options": ["rbind", "rw"] });
+        config["mounts"].as_array_mut().expect("there are some").push(mount);
+    });
+    let output = scene.same();
+    let said = text(&output.stdout);
+    assert_eq!(said, "0:0\n5:6\n65534:65534\n65534:65534\nrefused\nclosed\n", "{}", text(&output.stderr));
+    let kept = fs::metadata(shared.join("kept")).expect("it was made");
+    assert_eq!((kept.uid(), kept.gid()), (100_000, 200_000));
+    fs::remove_dir_all(&shared).expect("it is there");
+}
+
+#[test]
+fn mappings_without_a_user_namespace_are_refused_by_name() {
+    let runtime = Runtime::bulkhead();
+    let mut bundle = Bundle::new(&tree("busybox"), &["/bin/true"]);
+    bundle.configure(|config| config["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 7, "size": 1 }]));
+    let output = runtime.run(&bundle, b"");
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stderr).contains("linux.uidMappings"), "{}", text(&output.stderr));
 }

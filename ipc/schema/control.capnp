@@ -177,6 +177,7 @@ struct Order {
     limitTasks @4 :UInt64;  # 0: no limit
     windowChanged @5 :Void;
     prepare @6 :Void;
+    limitMemory @7 :UInt64; # bytes
   }
 }
 
@@ -226,6 +227,7 @@ struct Request {
     limitTasks @4 :UInt64;
     windowChanged @5 :Void;
     prepare @6 :Void;
+    limitMemory @7 :UInt64;
   }
 }
 

@@ -30,6 +30,8 @@ pub enum Request {
     Forward(i32),
     /// Let the container have so many threads at most.
     LimitTasks(Option<u64>),
+    /// Show the container so many bytes of memory.
+    LimitMemory(u64),
     /// The window of a terminal of the host that a program was given may have another size now. Not answered.
     WindowChanged,
 }
@@ -61,6 +63,7 @@ impl Request {
                 Request::Execute(execution) => encode::execution(execution, to.init_execute()),
                 Request::Forward(signal) => to.set_forward(*signal),
                 Request::LimitTasks(limit) => to.set_limit_tasks(limit.unwrap_or(0)),
+                Request::LimitMemory(bytes) => to.set_limit_memory(*bytes),
                 Request::WindowChanged => to.set_window_changed(()),
             }
         });
@@ -83,6 +86,7 @@ impl Request {
                 }
                 Which::Execute(execution) => Request::Execute(decode::execution(execution?)?),
                 Which::LimitTasks(limit) => Request::LimitTasks(decode::task_limit(limit)),
+                Which::LimitMemory(bytes) => Request::LimitMemory(bytes),
                 Which::Forward(signal) => Request::Forward(decode::signal_number(signal)?),
                 Which::WindowChanged(()) => Request::WindowChanged,
             })
@@ -137,6 +141,7 @@ mod tests {
             Request::Forward(15),
             Request::LimitTasks(Some(9)),
             Request::LimitTasks(None),
+            Request::LimitMemory(7 << 30),
             Request::WindowChanged,
         ] {
             let mut message = Vec::new();

@@ -68,6 +68,7 @@ impl Order {
                     Ok(Order::Execute { number: order.get_number(), execution: execution(order.get_execution()?)? })
                 }
                 Which::LimitTasks(limit) => Ok(Order::LimitTasks(task_limit(limit))),
+                Which::LimitMemory(bytes) => Ok(Order::LimitMemory(bytes)),
                 Which::SignalExecution(order) => {
                     let order = order?;
                     Ok(Order::SignalExecution { number: order.get_number(), signal: signal_number(order.get_signal())? })

@@ -47,6 +47,7 @@ impl Order {
                     execution(what, to.init_execution());
                 }
                 Order::LimitTasks(limit) => to.set_limit_tasks(limit.unwrap_or(0)),
+                Order::LimitMemory(bytes) => to.set_limit_memory(*bytes),
                 Order::SignalExecution { number, signal } => {
                     let mut to = to.init_signal_execution();
                     to.set_number(*number);

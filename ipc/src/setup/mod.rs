@@ -245,6 +245,8 @@ pub enum Order {
     },
     /// Another [`SentrySetup::task_limit`]. Those that are there stay.
     LimitTasks(Option<u64>),
+    /// Another [`SentrySetup::memory_limit`].
+    LimitMemory(u64),
 }
 
 /// A service to its supervisor.

@@ -86,8 +86,12 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
         None => given(context, arguments)?,
     };
     Places::of(&state.cgroups).update(&resources)?;
+    let paused = status == Status::Paused;
     if resources.processes.is_some() {
-        Supervisor::connect(&context.store.directory(&id))?.limit_tasks(resources.task_limit(), status == Status::Paused)?;
+        Supervisor::connect(&context.store.directory(&id))?.limit_tasks(resources.task_limit(), paused)?;
+    }
+    if resources.memory.is_some() {
+        Supervisor::connect(&context.store.directory(&id))?.limit_memory(resources.guest_memory(), paused)?;
     }
     Ok(0)
 }

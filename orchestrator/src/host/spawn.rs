@@ -22,26 +22,36 @@ use nix::{
 
 use crate::{
     error::{Error, Result},
+    oci::ids::{IdMappings, IdRange},
     signals,
 };
 
 /// Which host user and group a service runs as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum IdMap {
+pub enum IdMap<'a> {
     /// Its root is this unprivileged id of the host, and there is no other.
     Single(u32),
     /// Every id is itself: for the gofer, whose capabilities over files act on the ids that own them. It has none
     /// outside its namespaces.
     Identity,
+    /// Those of the container's configuration: for the gofer, which then sees and makes files as the container's users do.
+    Mapped(&'a IdMappings),
 }
 
-impl IdMap {
-    fn lines(self) -> String {
-        match self {
-            IdMap::Single(id) => format!("0 {id} 1\n"),
-            IdMap::Identity => "0 0 4294967295\n".to_owned(),
-        }
+impl IdMap<'_> {
+    /// What `uid_map` and `gid_map` get.
+    fn maps(self) -> [(&'static str, String); 2] {
+        let (users, groups) = match self {
+            IdMap::Single(id) => (format!("0 {id} 1\n"), format!("0 {id} 1\n")),
+            IdMap::Identity => ("0 0 4294967295\n".to_owned(), "0 0 4294967295\n".to_owned()),
+            IdMap::Mapped(ids) => (lines(&ids.users), lines(&ids.groups)),
+        };
+        [("uid_map", users), ("gid_map", groups)]
     }
+}
+
+fn lines(ranges: &[IdRange]) -> String {
+    ranges.iter().map(|range| format!("{} {} {}\n", range.inside, range.host, range.size)).collect()
 }
 
 /// How to start a service.
@@ -60,7 +70,7 @@ pub struct Launch<'a> {
     /// Becomes fd 2.
     pub stderr: BorrowedFd<'a>,
     /// User and group.
-    pub ids: IdMap,
+    pub ids: IdMap<'a>,
     /// Open files at most.
     pub open_files: u64,
 }
@@ -163,10 +173,9 @@ impl Launch<'_> {
 
     /// What only the parent may do to the child: id maps and limits. Then opens the gate.
     fn prepare(&self, process: &ServiceProcess) -> Result<()> {
-        let lines = self.ids.lines();
-        for map in ["uid_map", "gid_map"] {
+        for (map, lines) in self.ids.maps() {
             let path = format!("/proc/{}/{map}", process.pid);
-            fs::write(&path, &lines).map_err(Error::file("write", path.as_ref()))?;
+            fs::write(&path, lines).map_err(Error::file("write", path.as_ref()))?;
         }
         limit(process.pid, libc::RLIMIT_CORE, 0)?;
         limit(process.pid, libc::RLIMIT_NOFILE, self.open_files)?;

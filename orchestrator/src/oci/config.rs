@@ -109,14 +109,12 @@ fn refuse_unsupported(config: &Value, warnings: &mut Vec<String>) -> std::result
     }
     for (index, namespace) in at("linux.namespaces").and_then(Value::as_array).into_iter().flatten().enumerate() {
         let text = |name: &str| namespace.get(name).and_then(Value::as_str).unwrap_or_default();
-        if !text("path").is_empty() && text("type") != "network" {
+        if !text("path").is_empty() && !["network", "user"].contains(&text("type")) {
             let kind = text("type");
             warnings.push(format!("linux.namespaces[{index}].path: ignored: the container has a {kind} namespace of its own"));
         }
     }
     for (field, what) in [
-        ("linux.uidMappings", "ids in the container are those of its files"),
-        ("linux.gidMappings", "ids in the container are those of its files"),
         ("process.apparmorProfile", "there is no AppArmor in the container"),
         ("process.selinuxLabel", "there is no SELinux in the container"),
         ("process.execCPUAffinity", "the guest kernel places its threads itself"),

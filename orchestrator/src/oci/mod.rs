@@ -6,6 +6,7 @@ mod complaint;
 pub mod config;
 mod default_spec;
 mod hidden;
+pub mod ids;
 mod limits;
 pub mod mounts;
 mod nodes;

@@ -10,6 +10,7 @@ use super::{
     Config,
     complaint::Complaint,
     hidden,
+    ids::{self, IdMappings},
     mounts::{self, HostRoot},
     nodes,
     overlay::Overlay,
@@ -53,6 +54,8 @@ pub struct Plan {
     pub sysctls: Vec<(String, String)>,
     /// Limits of the sandbox.
     pub resources: Resources,
+    /// Which ids of the host own the files of the container's users; `None`: the same ones.
+    pub ids: Option<IdMappings>,
     /// `linux.cgroupsPath`.
     pub cgroups_path: Option<PathBuf>,
     /// Programs to run at stages of the container's life.
@@ -113,6 +116,7 @@ fn convert(config: &Config, overlay: Overlay, log: &Log) -> std::result::Result<
         readonly_paths: paths(readonly),
         sysctls,
         resources: Resources::of(spec),
+        ids: ids::convert(spec)?,
         cgroups_path: linux.and_then(|l| l.cgroups_path().clone()),
         hooks: spec.hooks().clone().unwrap_or_default(),
         rewriting,

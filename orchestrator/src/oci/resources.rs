@@ -91,10 +91,22 @@ impl Resources {
         self.task_limit().map(|limit| limit.saturating_mul(4).saturating_add(1024))
     }
 
+    /// Bytes of memory that the guest sees: the limit, if it is below what the host has.
+    pub fn guest_memory(&self) -> u64 {
+        let host = host_memory().unwrap_or(u64::MAX);
+        self.memory.and_then(|limit| u64::try_from(limit).ok()).map_or(host, |limit| limit.min(host))
+    }
+
     /// Whether anything is limited, so that a cgroup is needed.
     pub fn is_limited(&self) -> bool {
         *self != Resources::default()
     }
+}
+
+fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kilobytes: u64 = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 fn block_limits(asked: &LinuxBlockIo) -> Vec<(&'static str, &'static str, String, u64)> {

@@ -37,7 +37,7 @@ use crate::{
     clock,
     error::{Error, Result},
     host::{Launch, TerminalPair, make_controlling, open_terminal},
-    oci::Plan,
+    oci::{Plan, ids::IdMappings},
     state::{State, Status, process_started},
 };
 
@@ -89,7 +89,7 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
     let mut logs = Vec::new();
     for kind in Kind::ALL {
         let (journal, writing_end) = Journal::new(log.service_sink(order.id.as_str(), kind.name())?)?;
-        launched.services.push(launch(kind, &null, journal, writing_end.as_fd())?);
+        launched.services.push(launch(kind, plan.ids.as_ref(), &null, journal, writing_end.as_fd())?);
         logs.push(writing_end);
     }
     // The rest is done while they start.
@@ -191,7 +191,7 @@ impl Launched {
     }
 }
 
-fn launch(kind: Kind, null: &File, journal: Journal, stderr: BorrowedFd<'_>) -> Result<Service> {
+fn launch(kind: Kind, ids: Option<&IdMappings>, null: &File, journal: Journal, stderr: BorrowedFd<'_>) -> Result<Service> {
     let binary = kind.find()?;
     let binary = c_string(&binary)?;
     let (ours, theirs) = Channel::pair().map_err(Error::ipc("make a control channel"))?;
@@ -202,7 +202,7 @@ fn launch(kind: Kind, null: &File, journal: Journal, stderr: BorrowedFd<'_>) -> 
         control: theirs.as_fd(),
         null: null.as_fd(),
         stderr,
-        ids: kind.ids(),
+        ids: kind.ids(ids),
         open_files: kind.open_files(),
     }
     .spawn()?;

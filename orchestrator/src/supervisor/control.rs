@@ -144,6 +144,12 @@ impl Supervisor {
         if paused { Ok(()) } else { self.wait() }
     }
 
+    /// Shows the container so many bytes of memory. `paused`: as above.
+    pub fn limit_memory(&self, bytes: u64, paused: bool) -> Result<()> {
+        self.send(&Request::LimitMemory(bytes), &[])?;
+        if paused { Ok(()) } else { self.wait() }
+    }
+
     fn ask(&self, request: &Request) -> Result<()> {
         self.send(request, &[])?;
         self.wait()

@@ -98,6 +98,11 @@ impl Watch<'_, '_> {
                 control::answer(&self.connections[index].channel, &Answer::Done);
                 Ok(())
             }
+            Request::LimitMemory(bytes) => {
+                self.tell_sentry(&SentryOrder::LimitMemory(bytes))?;
+                control::answer(&self.connections[index].channel, &Answer::Done);
+                Ok(())
+            }
             Request::Forward(signal) => match self.connections[index].execution {
                 Some(number) => self.tell_sentry(&SentryOrder::SignalExecution { number, signal }),
                 None => Ok(()),

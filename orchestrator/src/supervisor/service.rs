@@ -10,6 +10,7 @@ use super::journal::Journal;
 use crate::{
     error::{Error, Result},
     host::{IdMap, ServiceProcess},
+    oci::ids::IdMappings,
 };
 
 /// Which service.
@@ -46,12 +47,12 @@ impl Kind {
         }
     }
 
-    /// Its user. Only the gofer needs other ids than one: those that own the files it serves.
-    pub fn ids(self) -> IdMap {
+    /// Its user. Only the gofer needs other ids than one: those that own the files it serves, which `mapped` may say.
+    pub fn ids(self, mapped: Option<&IdMappings>) -> IdMap<'_> {
         /// nobody.
         const UNPRIVILEGED: u32 = 65_534;
         match self {
-            Kind::Gofer => IdMap::Identity,
+            Kind::Gofer => mapped.map_or(IdMap::Identity, IdMap::Mapped),
             Kind::Sentry | Kind::Vfs | Kind::Netstack => IdMap::Single(UNPRIVILEGED),
         }
     }

@@ -1,9 +1,6 @@
 //! What each service is told, and the fds it is given.
 
-use std::{
-    fs,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_ipc::{
     channel::{Channel, ChannelError},
@@ -64,7 +61,7 @@ impl Wiring {
                 hostname: plan.hostname.clone().into_bytes(),
                 domainname: plan.domainname.clone().into_bytes(),
                 cpus,
-                memory_limit: memory_limit(plan),
+                memory_limit: plan.resources.guest_memory(),
                 masked_paths: plan.masked_paths.clone(),
                 readonly_paths: plan.readonly_paths.clone(),
                 sysctls: plan.sysctls.clone(),
@@ -151,16 +148,4 @@ fn devpts_options(plan: &Plan) -> String {
 fn cpus() -> Result<Vec<u32>> {
     let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).map_err(Error::host("tell the CPUs"))?;
     Ok((0..nix::sched::CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).map(|cpu| cpu as u32).collect())
-}
-
-/// The configured limit, if it is below the host's memory.
-fn memory_limit(plan: &Plan) -> u64 {
-    let host = host_memory().unwrap_or(u64::MAX);
-    plan.resources.memory.and_then(|limit| u64::try_from(limit).ok()).map_or(host, |limit| limit.min(host))
-}
-
-fn host_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let kilobytes: u64 = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.split_whitespace().next()?.parse().ok()?;
-    Some(kilobytes * 1024)
 }

@@ -41,7 +41,8 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
     let proc = ProcState::new(executor::now());
     let platform = Platform::start(&setup.cpus)?;
     platform.set_rewriting(!setup.keep_call_sites);
-    let prepared = service.prepare(&Restrictions { open_files: OPEN_FILES, signals: true, ..Default::default() })?;
+    let prepared =
+        service.prepare(&Restrictions { open_files: OPEN_FILES, signals: true, threads: true, ..Default::default() })?;
     let memory = MemoryFile::new(setup.memory_limit)?;
     // Starts the workers, which pin themselves.
     Executor::spawn(0, std::future::ready(()));
@@ -86,6 +87,7 @@ fn obey(kernel: &Arc<Kernel>, control: &Control, files: Vec<OwnedFd>) -> Result<
             Order::Signal { signal, all } => send(kernel, signal, all),
             Order::Execute { number, execution } => executions.execute(kernel, control, number, execution, fds),
             Order::LimitTasks(limit) => kernel.pids.set_limit(limit),
+            Order::LimitMemory(bytes) => kernel.memory.set_limit(bytes),
             Order::SignalExecution { number, signal } => executions.signal(number, signal),
             Order::WindowChanged => console::windows_changed(kernel),
         }

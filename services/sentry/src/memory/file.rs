@@ -6,13 +6,16 @@
 
 use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use bulkhead_ipc::Errno;
 use parking_lot::Mutex;
 
-use super::{frames::FrameTable, guarded, text::TextCache};
+use super::{frames::FrameTable, guarded, object::host_stat, text::TextCache};
 use crate::abi::PAGE_SIZE;
 
 /// Offsets there are: far more than any machine has memory, because reservations cost only offsets.
@@ -28,7 +31,7 @@ const WAITING: u64 = 128 * PAGE_SIZE;
 pub struct MemoryFile {
     fd: OwnedFd,
     base: *mut u8,
-    limit: u64,
+    limit: AtomicU64,
     frames: Mutex<Frames>,
     /// Locked before `frames`.
     text: Mutex<TextCache>,
@@ -88,23 +91,28 @@ impl MemoryFile {
             return Err(Errno::last());
         }
         let frames = Frames { table: FrameTable::new(span), waiting: Vec::new() };
-        Ok(Arc::new(MemoryFile { fd, base: base.cast(), limit, frames: Mutex::new(frames), text: Mutex::default() }))
+        Ok(Arc::new(MemoryFile {
+            fd,
+            base: base.cast(),
+            limit: limit.into(),
+            frames: Mutex::new(frames),
+            text: Mutex::default(),
+        }))
     }
 
     /// Bytes in use (for /proc/meminfo).
     pub fn used(&self) -> u64 {
-        // SAFETY: stat is plain data; the call fills it.
-        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: our fd and our buffer.
-        match unsafe { libc::fstat(self.fd.as_raw_fd(), &mut stat) } {
-            0 => stat.st_blocks as u64 * 512,
-            _ => 0,
-        }
+        host_stat(self.raw_fd()).map_or(0, |stat| stat.st_blocks as u64 * 512)
     }
 
     /// Bytes at most.
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Relaxed)
+    }
+
+    /// Another limit.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Relaxed);
     }
 
     /// Rewritten pages of files.
