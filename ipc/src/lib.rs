@@ -13,9 +13,11 @@
 //! | [`confine`] | what a service takes away from itself before it serves |
 //! | [`debug`] | the gRPC server that costs nothing until someone connects |
 //! | [`affinity`] | threads that stay on one CPU |
+//! | [`code`] | giving back the code that only the start needed |
 
 pub mod affinity;
 pub mod channel;
+pub mod code;
 pub mod command;
 pub mod confine;
 pub mod debug;

@@ -24,8 +24,26 @@ fn no_service_has_more_host_calls_than_its_limit_and_the_page_counts_them() {
 #[test]
 fn no_service_may_run_programs_trace_others_open_by_path_or_make_sockets() {
     const NEVER: [&str; 20] = [
-        "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "open", "openat", "socket",
-        "socketpair", "connect", "bind", "mount", "pivot_root", "chroot", "setns", "unshare", "bpf", "io_uring_setup",
+        "execve",
+        "execveat",
+        "fork",
+        "vfork",
+        "ptrace",
+        "process_vm_readv",
+        "process_vm_writev",
+        "open",
+        "openat",
+        "socket",
+        "socketpair",
+        "connect",
+        "bind",
+        "mount",
+        "pivot_root",
+        "chroot",
+        "setns",
+        "unshare",
+        "bpf",
+        "io_uring_setup",
     ];
     for (service, text, _) in LIMITS {
         let policy = Policy::parse(text).unwrap();
@@ -33,7 +51,11 @@ fn no_service_may_run_programs_trace_others_open_by_path_or_make_sockets() {
             assert!(!policy.calls().contains(name), "{service}: {name}");
         }
         for rule in policy.rules().iter().filter(|rule| ["mmap", "mprotect"].contains(&rule.name)) {
-            assert!(!rule.covers([0, 4096, 4, 0x22, 0, 0]) && !rule.covers([0, 4096, 7, 0x22, 0, 0]), "{service}: {}", rule.call());
+            assert!(
+                !rule.covers([0, 4096, 4, 0x22, 0, 0]) && !rule.covers([0, 4096, 7, 0x22, 0, 0]),
+                "{service}: {}",
+                rule.call()
+            );
         }
     }
 }

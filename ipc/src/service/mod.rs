@@ -31,6 +31,7 @@ pub use log::{BadFilter, LogFilter};
 use crate::{
     DecodeError, affinity,
     channel::{Channel, ChannelError},
+    code,
     confine::{ConfineError, Confinement, Policy, Restrictions},
     debug::{Common, Plane, Stats},
     rpc::RpcError,
@@ -176,6 +177,7 @@ impl Prepared {
         let failed = |error: std::io::Error| ServiceError::Host("start the debug plane", error.into());
         plane.start(service.debug_listener, common).map_err(failed)?;
         affinity::own_hash_key();
+        code::unmap_for_now();
         confinement.seal(&policy)?;
         let control = Control::new(service.control);
         control.report(&Report::Ready)?;

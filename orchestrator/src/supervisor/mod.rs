@@ -181,7 +181,10 @@ fn open_debug_plane(order: &Order<'_>, booted: &mut boot::Booted) -> Result<()> 
         services: booted.services.iter().map(|service| (service.kind, service.process.pid.as_raw())).collect(),
         links: booted.links.clone(),
     });
-    service_scaffold::oversee("supervisor", id, log, filter, json, listener.into(), plane).map_err(Error::ipc(doing))
+    service_scaffold::oversee("supervisor", id, log, filter, json, listener.into(), plane).map_err(Error::ipc(doing))?;
+    // There is nothing to do, and most of what was done will not be done again.
+    bulkhead_ipc::code::unmap_for_now();
+    Ok(())
 }
 
 /// Leaves a stopped container, or nothing when nobody will delete it.
