@@ -14,7 +14,7 @@ use std::sync::Arc;
 use loom::{
     sync::{
         Condvar, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst, fence},
+        atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst, fence},
     },
     thread,
 };
@@ -54,6 +54,8 @@ struct Page {
     kind: AtomicU32,
     next: AtomicU32,
     signal: AtomicU32,
+    /// How often the thread looks for the answer before it tells the worker that it stopped.
+    spins: AtomicU32,
     /// All registers of a stop in a thunk.
     general: AtomicU32,
     /// All registers of a stop by a signal.
@@ -86,6 +88,7 @@ impl Page {
             kind: AtomicU32::new(STOPPED_BY_SIGNAL),
             next: AtomicU32::new(GO_ON),
             signal: AtomicU32::new(0),
+            spins: AtomicU32::new(0),
             general: AtomicU32::new(0),
             frame: AtomicU32::new(0),
             running: AtomicBool::new(true),
@@ -138,8 +141,23 @@ impl Page {
 
 /// The host thread.
 impl Page {
-    /// `bulkhead_stub_post`, and what the worker does that drains it.
+    /// `bulkhead_stub_post`: by looking for the answer, as often as it was told; then as below. An interrupt between looks is seen by the
+    /// next thing that the caller does.
     fn post(&self) {
+        for _ in 0..self.spins.load(Relaxed) {
+            if self.state.load(Relaxed) == RUNNING {
+                return;
+            }
+            if self.spins.load(Relaxed) == 0 {
+                break;
+            }
+            thread::yield_now();
+        }
+        self.tell();
+    }
+
+    /// `44`, and what the worker does that drains it.
+    fn tell(&self) {
         fence(SeqCst);
         if std::mem::take(&mut *self.waker.lock().unwrap()) {
             *self.woken.0.lock().unwrap() = true;
@@ -306,6 +324,25 @@ impl Worker {
         }
     }
 
+    /// `Shared::adopt`: from now on the thread looks for the answers, so often each time.
+    fn watch(&self, looks: u32) {
+        self.page.spins.store(looks, SeqCst);
+        fence(SeqCst);
+    }
+
+    /// `Waiting::spin`, as often, and `Waiting::ended`: whether the thread stopped meanwhile.
+    fn spin(&self, looks: u32) -> bool {
+        for _ in 0..looks {
+            if self.page.state.load(Acquire) != RUNNING {
+                return true;
+            }
+            thread::yield_now();
+        }
+        self.page.spins.store(0, SeqCst);
+        fence(SeqCst);
+        false
+    }
+
     /// `Context::poll_event`.
     fn event(&mut self) -> Event {
         if std::mem::take(&mut self.at_once) {
@@ -372,6 +409,26 @@ fn a_call_and_its_answer_arrive_whole() {
     });
 }
 
+#[test]
+fn a_thread_that_was_watched_is_heard_of_when_nobody_watches_any_more() {
+    check(2, || {
+        let page = Page::new();
+        let guest = page.clone();
+        let host = thread::spawn(move || {
+            assert_eq!(guest.call(1), 101);
+            assert_eq!(guest.call(2), 102);
+        });
+        let mut worker = Worker::new(&page);
+        assert_eq!(worker.event(), Event::Syscall(1));
+        worker.watch(2);
+        worker.resume(101);
+        worker.spin(2);
+        assert_eq!(worker.event(), Event::Syscall(2));
+        worker.resume(102);
+        host.join().unwrap();
+    });
+}
+
 /// A guest that calls and then computes until its registers say that it may end; the last that is heard of it is 7.
 fn calls_and_computes(page: &Page) {
     let mut registers = page.call(1);
@@ -387,7 +444,7 @@ fn calls_and_computes(page: &Page) {
 }
 
 /// One wish, at any time, while the guest calls and computes: the worker hears of it once, after the call.
-fn interrupted(preemptions: usize, first: Option<u32>) {
+fn interrupted(preemptions: usize, first: Option<u32>, watched: bool) {
     check(preemptions, move || {
         let page = Page::new();
         let (guest, other) = (page.clone(), page.clone());
@@ -398,7 +455,13 @@ fn interrupted(preemptions: usize, first: Option<u32>) {
         if let Some(next) = first {
             worker.go_for(next);
         }
+        if watched {
+            worker.watch(1);
+        }
         worker.resume(101);
+        if watched {
+            worker.spin(1);
+        }
         assert_eq!(worker.event(), Event::Interrupted);
         worker.resume(200);
         assert_eq!(worker.event(), Event::Syscall(7));
@@ -409,17 +472,22 @@ fn interrupted(preemptions: usize, first: Option<u32>) {
 
 #[test]
 fn a_wish_to_interrupt_is_fulfilled_whenever_it_comes() {
-    interrupted(2, None);
+    interrupted(2, None, false);
 }
 
 #[test]
 fn a_wish_to_interrupt_is_fulfilled_also_when_the_stop_is_made_a_full_one() {
-    interrupted(1, Some(STOP_FULLY));
+    interrupted(1, Some(STOP_FULLY), false);
+}
+
+#[test]
+fn a_wish_to_interrupt_is_fulfilled_also_while_a_worker_watches() {
+    interrupted(1, None, true);
 }
 
 #[test]
 fn a_wish_to_interrupt_is_fulfilled_also_when_the_extended_state_is_saved() {
-    interrupted(1, Some(SAVE));
+    interrupted(1, Some(SAVE), false);
 }
 
 /// The checker does find a lost interrupt: here the worker looks for the wish before it sets the thread free.
