@@ -154,3 +154,6 @@ impl Ground<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;
