@@ -303,7 +303,7 @@ fn faults_are_told_and_can_be_resolved(platform: &Arc<Platform>) {
             assert_eq!(fault.signal, libc::SIGTRAP);
             assert_eq!(registers.rbx, step.div_ceil(2));
         }
-        guest.space.clear().unwrap();
+        guest.space.replace(&[]).unwrap();
         registers = at(guest_calls::at());
         let Event::Fault(fault) = run(&mut context, &mut registers).await else { panic!() };
         assert!(fault.is_page_fault());
@@ -1025,7 +1025,7 @@ fn sealed(platform: &Arc<Platform>) {
             }
             let queue = Arc::new(bulkhead_sentry::executor::WaitQueue::new());
             bulkhead_sentry::executor::HostPoller::arm(0, bulkhead_sentry::executor::Readiness::OUT, queue);
-            guest.space.clear().unwrap();
+            guest.space.replace(&[]).unwrap();
             drop(contexts);
             drop(guest);
             sleep_until(deadline_after(Duration::from_millis(50))).await;

@@ -345,7 +345,7 @@ fn run(platform: &Arc<Platform>, memory: &Arc<MemoryFile>, program: usize) -> i3
                 set_gid: None,
                 unreadable: false,
             };
-            Ok((loaded, context))
+            Ok((loaded, Some(context)))
         });
         match thread {
             Ok(thread) => thread.run().await,

@@ -24,7 +24,7 @@ use crate::{
 
 /// A program ready to run in a new address space.
 pub struct Loaded {
-    /// The new memory.
+    /// The new memory. If it holds no stub yet, it is to take over the caller's.
     pub memory: Arc<AddressSpace>,
     /// Initial registers (rip, rsp; the rest zero).
     pub registers: Registers,
@@ -74,7 +74,8 @@ pub fn load(
     let credentials = thread.credentials();
     let (set_uid, set_gid) = owner_to_become(&attributes, &credentials);
 
-    let memory = AddressSpace::new(&thread.kernel.platform, &thread.kernel.memory)?;
+    let unreadable = !may_read(&attributes, &credentials);
+    let memory = new_memory(thread, set_uid.is_some() || set_gid.is_some() || unreadable)?;
     let limits =
         Limits { address_space: thread.limit(libc::RLIMIT_AS).0, data: thread.limit(libc::RLIMIT_DATA).0, locked: u64::MAX };
     let stack_limit = thread.limit(libc::RLIMIT_STACK).0;
@@ -92,7 +93,9 @@ pub fn load(
     let identity = stack::Identity::after(&credentials, set_uid, set_gid);
     let vdso = thread.kernel.platform.vdso().code_start;
     let stack_pointer = stack::fill(&memory, &strings, &places, &image, &identity, vdso)?;
-    memory.finish()?;
+    if memory.holds_stub() {
+        memory.finish()?;
+    }
 
     Ok(Loaded {
         memory,
@@ -101,8 +104,18 @@ pub fn load(
         name: short_name(path),
         set_uid,
         set_gid,
-        unreadable: !may_read(&attributes, &credentials),
+        unreadable,
     })
+}
+
+/// Memory for the program: to come after the caller's on the same stub, where nobody else has that. `guarded` says that the caller could not
+/// do all that the program will be able to: threads that it left in the stub must not be there then.
+fn new_memory(thread: &Thread, guarded: bool) -> Result<Arc<AddressSpace>, bulkhead_ipc::Errno> {
+    let platform = &thread.kernel.platform;
+    let old = thread.memory();
+    // One reference is the task's, one ours.
+    let alone = thread.process.thread_count() == 1 && Arc::strong_count(&old) == 2;
+    if alone && !guarded { Ok(old.successor(platform)) } else { AddressSpace::new(platform, &thread.kernel.memory) }
 }
 
 /// Follows `#!` lines to the program that is really run, with the arguments that it gets.

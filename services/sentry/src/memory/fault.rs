@@ -173,6 +173,9 @@ impl AddressSpace {
                     changes.protect(low, high, area.protection);
                     (low, high)
                 } else {
+                    if state.teaches.as_ref().is_some_and(|habits| habits.learn(page)) {
+                        state.teaches = None;
+                    }
                     let extent =
                         self.extent(offset(low.max(chunk)), offset(page), offset(high.min(chunk + around)), offset(high));
                     let low = page - (offset(page) - extent.start);
@@ -206,7 +209,7 @@ impl AddressSpace {
     /// whereas it looks for the next missing one page by page.
     fn extent(&self, low: u64, at: u64, high: u64, far: u64) -> Extent {
         let first = self.memory.next_data(low);
-        let next = if first <= at { self.memory.next_data(at) } else { first };
+        let next = if first <= at && low < at { self.memory.next_data(at) } else { first };
         if next > at {
             let start = if first > at { low } else { at };
             return Extent { start, end: next.min(far).min(at + AROUND_HOLE), data: false };

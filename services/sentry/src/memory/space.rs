@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::{
     MemoryFile,
     areas::{Area, AreaFlags, Areas, Backing},
+    fork::Habits,
     pieces::{Piece, Pieces},
     report::ProgramLayout,
     text::Counters,
@@ -39,6 +40,10 @@ pub struct AddressSpace {
     pub(super) rewriting: AtomicBool,
     /// Calls from rewritten sites.
     pub(super) counters: Counters,
+    /// Whether its stub shows it, and no other address space (before and after execve).
+    holds_stub: AtomicBool,
+    /// What children of its wrote to first, for the next fork.
+    pub(super) habits: Arc<Habits>,
 }
 
 /// What the lock guards.
@@ -65,6 +70,26 @@ pub(super) struct State {
     pub sites: HashMap<u64, u32>,
     /// While a program is being loaded, changes gather here.
     pub batch: Option<Changes>,
+    /// Who learns from the first copies that this one makes: the address space that it was forked from.
+    pub teaches: Option<Arc<Habits>>,
+}
+
+impl State {
+    /// What every address space begins with.
+    fn empty(platform: &Platform) -> State {
+        let mut state = State::default();
+        let vdso = platform.vdso();
+        let special = |end, protection, backing| Area { end, protection, flags: AreaFlags::empty(), backing };
+        if vdso.data_start < vdso.code_start {
+            state.areas.insert(vdso.data_start, special(vdso.code_start, Protection::READ, Backing::Vvar));
+        }
+        if let Some(end) = page_up(vdso.code_end).filter(|&end| end > vdso.code_start) {
+            let protection = Protection::READ | Protection::EXECUTE;
+            state.areas.insert(vdso.code_start, special(end, protection, Backing::Vdso));
+        }
+        state.mmap_top = platform.guest_end();
+        state
+    }
 }
 
 /// Who carries out changes.
@@ -74,7 +99,7 @@ pub(super) enum Host {
         space: Arc<Space>,
     },
     #[cfg(test)]
-    Fake(super::fork::fake::FakeSpace),
+    Fake(Arc<super::fork::fake::FakeSpace>),
 }
 
 impl Host {
@@ -88,6 +113,24 @@ impl Host {
             Host::Platform { platform, .. } => Host::new(platform),
             #[cfg(test)]
             Host::Fake(_) => Ok(Host::Fake(Default::default())),
+        }
+    }
+
+    /// The same one, for the address space that comes next on it.
+    fn again(&self) -> Host {
+        match self {
+            Host::Platform { platform, space } => Host::Platform { platform: platform.clone(), space: space.clone() },
+            #[cfg(test)]
+            Host::Fake(fake) => Host::Fake(fake.clone()),
+        }
+    }
+
+    /// As `apply`, in place of all that was there.
+    fn replace(&self, changes: &[MapOp]) -> Result<(), Errno> {
+        match self {
+            Host::Platform { space, .. } => space.replace(changes),
+            #[cfg(test)]
+            Host::Fake(fake) => fake.replace(changes),
         }
     }
 
@@ -137,18 +180,47 @@ impl Host {
 impl AddressSpace {
     /// Empty, on a fresh platform space.
     pub fn new(platform: &Arc<Platform>, memory: &Arc<MemoryFile>) -> Result<Arc<AddressSpace>, Errno> {
-        let mut state = State::default();
-        let vdso = platform.vdso();
-        let special = |end, protection, backing| Area { end, protection, flags: AreaFlags::empty(), backing };
-        if vdso.data_start < vdso.code_start {
-            state.areas.insert(vdso.data_start, special(vdso.code_start, Protection::READ, Backing::Vvar));
+        Ok(Self::with(Host::new(platform)?, memory, State::empty(platform)))
+    }
+
+    /// Empty, to come after this one on its stub (execve): changes are gathered until [`AddressSpace::take_over`].
+    pub fn successor(&self, platform: &Platform) -> Arc<AddressSpace> {
+        self.followed_by(State::empty(platform))
+    }
+
+    pub(super) fn followed_by(&self, state: State) -> Arc<AddressSpace> {
+        let next = Self::with(self.host.again(), &self.memory, state);
+        next.holds_stub.store(false, Ordering::SeqCst);
+        next.gather();
+        next
+    }
+
+    /// Takes the stub over from `old`, which is empty from then on, in one batch. After an error nobody knows what the stub shows: its
+    /// process has to end.
+    pub fn take_over(&self, old: &AddressSpace) -> Result<(), Errno> {
+        if self.holds_stub.load(Ordering::SeqCst) {
+            return Ok(());
         }
-        if let Some(end) = page_up(vdso.code_end).filter(|&end| end > vdso.code_start) {
-            let protection = Protection::READ | Protection::EXECUTE;
-            state.areas.insert(vdso.code_start, special(end, protection, Backing::Vdso));
+        let mut before = old.state.lock();
+        let mut state = self.state.lock();
+        let changes = state.batch.take().unwrap_or_default();
+        // As long as it is not known that it worked, the pages of both are in use until the stub is dead.
+        self.holds_stub.store(true, Ordering::SeqCst);
+        if let Err(errno) = self.host.replace(&changes.operations) {
+            state.batch = Some(changes);
+            return Err(errno);
         }
-        state.mmap_top = platform.guest_end();
-        Ok(Self::with(Host::new(platform)?, memory, state))
+        old.holds_stub.store(false, Ordering::SeqCst);
+        before.areas = Areas::default();
+        let shown = before.pieces.remove(0, u64::MAX).into_iter();
+        let shown = shown.map(|(start, piece)| (piece.offset, piece.offset + (piece.end - start)));
+        self.memory.release(shown.chain(changes.dead));
+        Ok(())
+    }
+
+    /// Whether its stub shows it: not before [`AddressSpace::take_over`], nor after another one's.
+    pub fn holds_stub(&self) -> bool {
+        self.holds_stub.load(Ordering::SeqCst)
     }
 
     pub(super) fn with(host: Host, memory: &Arc<MemoryFile>, state: State) -> Arc<AddressSpace> {
@@ -161,6 +233,8 @@ impl AddressSpace {
             state: Mutex::new(state),
             rewriting: AtomicBool::new(true),
             counters: Counters::default(),
+            holds_stub: AtomicBool::new(true),
+            habits: Arc::default(),
         })
     }
 
@@ -204,7 +278,13 @@ impl AddressSpace {
             batch.dead.extend(changes.dead);
             return Ok(());
         }
-        let result = if changes.operations.is_empty() { Ok(()) } else { self.host.apply(&changes.operations) };
+        let result = if changes.operations.is_empty() {
+            Ok(())
+        } else if !self.holds_stub() {
+            Err(Errno::ESRCH)
+        } else {
+            self.host.apply(&changes.operations)
+        };
         // After an error nobody knows what the stub still shows: the pages are kept rather than given to somebody else.
         if result.is_ok() && !changes.dead.is_empty() {
             self.memory.release(changes.dead);
@@ -251,14 +331,19 @@ impl AddressSpace {
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
-        // No guest thread runs here any more, as far as guests tell the truth: the pages are somebody else's only when the stub is dead.
+        // No guest thread runs here any more, as far as guests tell the truth: the pages are somebody else's only when the stub is dead
+        // (or shows another address space).
         let state = self.state.get_mut();
         let pieces = state.pieces.remove(0, u64::MAX);
         let gathered = state.batch.take().map(|batch| batch.dead).unwrap_or_default();
         let dead = pieces.into_iter().map(|(start, piece)| (piece.offset, piece.offset + (piece.end - start)));
         let dead = self.memory.forget(dead.chain(gathered));
         let memory = self.memory.clone();
-        self.host.end(move || memory.reuse(dead));
+        if *self.holds_stub.get_mut() {
+            self.host.end(move || memory.reuse(dead));
+        } else {
+            memory.reuse(dead);
+        }
     }
 }
 

@@ -42,20 +42,26 @@ pub(crate) async fn execute(
     let (loaded, context) = load(thread, file, &name, arguments, environment)?;
     leave_siblings(thread).await?;
     super::exit::leave_memory(thread);
-    become_program(thread, loaded, context);
+    become_program(thread, loaded, context).inspect_err(|errno| {
+        tracing::warn!(pid = thread.process.pid, %errno, "execve(2) failed when nothing was left of the old program");
+        thread.process.begin_exit(libc::SIGKILL);
+    })?;
     Ok(0)
 }
 
-/// Loads a program, with a CPU to run it.
+/// Loads a program, with a CPU to run it, if the one at hand will not do.
 pub(crate) fn load(
     thread: &Thread,
     file: Arc<OpenFile>,
     path: &[u8],
     arguments: Vec<Vec<u8>>,
     environment: Vec<Vec<u8>>,
-) -> Result<(Loaded, Context), Errno> {
+) -> Result<(Loaded, Option<Context>), Errno> {
     let loaded = loader::load(thread, file, path, arguments, environment)?;
-    let context = loaded.memory.space().new_context(Executor::current_cpu())?;
+    let context = match loaded.memory.holds_stub() {
+        true => Some(loaded.memory.space().new_context(Executor::current_cpu())?),
+        false => None,
+    };
     Ok((loaded, context))
 }
 
@@ -137,15 +143,21 @@ fn take_leaders_number(thread: &Thread) {
     });
 }
 
-/// The point of no return: what execve(2) says becomes of everything that a process has.
-pub(crate) fn become_program(thread: &mut Thread, loaded: Loaded, context: Context) {
+/// The point of no return: what execve(2) says becomes of everything that a process has. After an error the process has to end.
+pub(crate) fn become_program(thread: &mut Thread, loaded: Loaded, context: Option<Context>) -> Result<(), Errno> {
+    loaded.memory.take_over(&thread.memory())?;
     let process = thread.process.clone();
     let old = thread.credentials();
     let (new, secure) = old.after_exec(loaded.set_uid, loaded.set_gid);
 
     *thread.task.memory.write() = loaded.memory;
-    thread.signals.attach(context.interrupter());
-    thread.context = context;
+    match context {
+        Some(context) => {
+            thread.signals.attach(context.interrupter());
+            thread.context = context;
+        }
+        None => thread.context.reset_extended_state(),
+    }
     thread.registers = loaded.registers;
     thread.call = None;
 
@@ -177,6 +189,7 @@ pub(crate) fn become_program(thread: &mut Thread, loaded: Loaded, context: Conte
     process.exit_signal.store(libc::SIGCHLD, Ordering::Relaxed);
     process.has_executed.store(true, Ordering::Relaxed);
     *thread.task.credentials.write() = Arc::new(new);
+    Ok(())
 }
 
 #[cfg(test)]

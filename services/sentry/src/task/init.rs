@@ -90,13 +90,11 @@ impl Prepared {
     pub fn load(self) -> Thread {
         let Prepared { mut thread, file, path, errors } = self;
         let kernel = thread.kernel.clone();
-        match load_program(&thread, &kernel.settings.program, file, &path) {
-            Ok((loaded, context)) => exec::become_program(&mut thread, loaded, context),
-            Err(error) => {
-                let told = errors.map(|file| file.ops.write_bytes(&file, format!("{error}\n").as_bytes(), Offset::Current));
-                tracing::warn!(%error, ?told, "the container's program cannot be run");
-                thread.process.begin_exit(1 << 8);
-            }
+        let loaded = load_program(&thread, &kernel.settings.program, file, &path);
+        if let Err(error) = loaded.and_then(|(loaded, context)| become_program(&mut thread, loaded, context)) {
+            let told = errors.map(|file| file.ops.write_bytes(&file, format!("{error}\n").as_bytes(), Offset::Current));
+            tracing::warn!(%error, ?told, "the container's program cannot be run");
+            thread.process.begin_exit(1 << 8);
         }
         thread
     }
@@ -106,7 +104,7 @@ impl Prepared {
 pub fn start_with(
     kernel: &Arc<Kernel>,
     files: Vec<Arc<OpenFile>>,
-    load: impl FnOnce(&Thread) -> Result<(Loaded, Context), StartError>,
+    load: impl FnOnce(&Thread) -> Result<(Loaded, Option<Context>), StartError>,
 ) -> Result<Thread, StartError> {
     let thread = make(kernel, &kernel.settings.program, files, Role::Init)?;
     become_loaded(thread, load)
@@ -132,13 +130,17 @@ pub fn enter(
 
 fn become_loaded(
     mut thread: Thread,
-    load: impl FnOnce(&Thread) -> Result<(Loaded, Context), StartError>,
+    load: impl FnOnce(&Thread) -> Result<(Loaded, Option<Context>), StartError>,
 ) -> Result<Thread, StartError> {
-    match load(&thread) {
-        Ok((loaded, context)) => exec::become_program(&mut thread, loaded, context),
-        Err(error) => return Err(unmake(thread, error)),
+    let ready = load(&thread).and_then(|(loaded, context)| become_program(&mut thread, loaded, context));
+    match ready {
+        Ok(()) => Ok(thread),
+        Err(error) => Err(unmake(thread, error)),
     }
-    Ok(thread)
+}
+
+fn become_program(thread: &mut Thread, loaded: Loaded, context: Option<Context>) -> Result<(), StartError> {
+    exec::become_program(thread, loaded, context).map_err(|errno| StartError::Host("show the program to its stub", errno))
 }
 
 /// Without a program, a process has never been; `why` there is none.
@@ -306,7 +308,12 @@ fn find_program(thread: &Thread, program: &Program) -> Result<(Arc<OpenFile>, Ve
     find(name, search_path(&program.environment), |path| fs::open_executable(thread, FdNumber::WORKING_DIRECTORY, path, 0))
 }
 
-fn load_program(thread: &Thread, program: &Program, file: Arc<OpenFile>, path: &[u8]) -> Result<(Loaded, Context), StartError> {
+fn load_program(
+    thread: &Thread,
+    program: &Program,
+    file: Arc<OpenFile>,
+    path: &[u8],
+) -> Result<(Loaded, Option<Context>), StartError> {
     let mut environment = program.environment.clone();
     home::provide(&thread.kernel.vfs, program.uid, &mut environment);
     exec::load(thread, file, path, program.arguments.clone(), environment)

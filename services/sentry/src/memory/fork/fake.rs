@@ -31,6 +31,11 @@ pub struct FakeSpace {
 }
 
 impl FakeSpace {
+    pub fn replace(&self, changes: &[MapOp]) -> Result<(), Errno> {
+        self.pages.lock().clear();
+        self.apply(changes)
+    }
+
     pub fn apply(&self, changes: &[MapOp]) -> Result<(), Errno> {
         *self.operations.lock() += changes.len();
         let mut pages = self.pages.lock();

@@ -5,11 +5,15 @@ use std::{
     sync::Arc,
 };
 
+use bulkhead_ipc::Errno;
 use proptest::prelude::*;
 
 use crate::{
     abi::{PAGE_SIZE, UserAddress},
-    memory::{AddressSpace, Advice, AreaFlags, FutexKey, Limits, MapRequest, MappableFile, Placement, RemapRequest, Source},
+    memory::{
+        AddressSpace, Advice, AreaFlags, FutexKey, Limits, MapRequest, MappableFile, Placement, RemapRequest, Source,
+        space::State,
+    },
     platform::Protection,
 };
 
@@ -80,6 +84,57 @@ fn pages_that_both_will_write_soon_are_parted_at_once() {
         assert_eq!(parent.touch(BASE + page * PAGE_SIZE, None), Ok(ours));
         assert_eq!(child.touch(BASE + page * PAGE_SIZE, None), Ok(theirs));
     }
+}
+
+#[test]
+fn what_a_child_wrote_to_first_is_parted_at_the_next_fork() {
+    let parent = space();
+    map(&parent, BASE, 256, AreaFlags::empty());
+    for page in 0..256 {
+        parent.touch(BASE + page * PAGE_SIZE, Some(1)).unwrap();
+    }
+    let (soon, later) = (BASE + 100 * PAGE_SIZE, BASE + 20 * PAGE_SIZE);
+    let fork = || {
+        let child = parent.fork(&[soon]).unwrap();
+        let operations = (parent.operations(), child.operations());
+        child.touch(later, Some(3)).unwrap();
+        parent.touch(later, Some(2)).unwrap();
+        assert_eq!((parent.touch(later, None), child.touch(later, None)), (Ok(2), Ok(3)));
+        (parent.operations(), child.operations()) == operations
+    };
+    assert!(!fork(), "the first child copies it when it writes");
+    assert!(fork(), "the second has its copy");
+    let operations = parent.operations();
+    assert!(fork());
+    assert_eq!(parent.operations(), operations, "and for the parent nothing changes any more");
+    // What no child needs any more is not copied for ever.
+    for _ in 0..40 {
+        drop(parent.fork(&[soon]).unwrap());
+    }
+    assert!(!fork());
+}
+
+#[test]
+fn a_program_takes_over_the_stub_of_the_one_before_it_and_shows_nothing_of_that() {
+    let old = space();
+    map(&old, BASE, 64, AreaFlags::empty());
+    for page in 0..64 {
+        old.touch(BASE + page * PAGE_SIZE, Some(1)).unwrap();
+    }
+    let used = old.memory.used();
+    let new = old.followed_by(State { mmap_top: 0x7000_0000_0000, ..State::default() });
+    map(&new, BASE + PAGE_SIZE, 2, AreaFlags::empty());
+    new.write(UserAddress(BASE + PAGE_SIZE), b"\x07").unwrap();
+    assert_eq!(old.touch(BASE + PAGE_SIZE, None), Ok(1), "until then nothing changes");
+    new.take_over(&old).unwrap();
+    assert!(new.holds_stub() && !old.holds_stub());
+    assert_eq!(new.touch(BASE + PAGE_SIZE, None), Ok(7));
+    assert!(new.touch(BASE, None).is_err() && new.touch(BASE + 40 * PAGE_SIZE, None).is_err());
+    assert_eq!(old.write(UserAddress(BASE), b"x"), Err(Errno::EFAULT), "who still has the old one cannot reach the new");
+    assert!(new.memory.used() < used, "the old one's pages went back");
+    drop(old);
+    new.touch(BASE + 2 * PAGE_SIZE, Some(9)).unwrap();
+    assert_eq!((new.touch(BASE + PAGE_SIZE, None), new.touch(BASE + 2 * PAGE_SIZE, None)), (Ok(7), Ok(9)));
 }
 
 #[test]

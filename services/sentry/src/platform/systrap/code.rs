@@ -8,7 +8,7 @@
 //! *Thunks* (`crate::platform::rewrite`) enter at `bulkhead_stub_thunk` without a signal, with the address to return to in rcx and
 //! the control block in gs. The stop is an ordinary one but for its form (`STOPPED_IN_THUNK`): all general registers lie in the control
 //! block, and vector registers stay in the CPU (the host keeps them across the futex), unless the call is one that is likely to end in a
-//! signal's handler: then they are saved to the slot as well (`STOPPED_SAVED`). The sentry has other threads do that when it needs it
+//! signal's handler, or makes a thread: then they are saved to the slot as well (`STOPPED_SAVED`). The sentry has other threads do that when it needs it
 //! (`SAVE`), and has the thread load what it put there (`LOAD`). So a handler is entered, and left, without a host signal. What the slot
 //! holds another thread of the guest may have spoilt: then XRSTOR raises SIGSEGV here, and that is the guest's fault and its loss.
 //!
@@ -234,7 +234,12 @@ bulkhead_stub_thunk:
     cmp eax, {tgkill}
     je 36f
     cmp eax, {tkill}
-    jne 39f
+    je 36f
+    cmp eax, {clone3}
+    je 36f
+    lea edx, [rax - {clone}]        # clone, fork, vfork: a new thread gets the same state
+    cmp edx, 3
+    jae 39f
 36: mov eax, [rip + bulkhead_stub_start + {features}]
     mov edx, [rip + bulkhead_stub_start + {features} + 4]
     lea rcx, [rbx - {control}]
@@ -410,6 +415,7 @@ bulkhead_stub_end:
     kill = const libc::SYS_kill,
     tgkill = const libc::SYS_tgkill,
     tkill = const libc::SYS_tkill,
+    clone3 = const libc::SYS_clone3,
     sleeping_word = const worker_block::SLEEPING,
     summary = const worker_block::SUMMARY,
     bitmap = const worker_block::POSTED,

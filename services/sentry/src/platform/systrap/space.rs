@@ -32,10 +32,13 @@ impl Space {
     /// Carries out changes in order, and returns when they are done. An error says that the host refused one of them
     /// (ENOMEM), or that the space is gone (ESRCH); the rest may have been carried out.
     pub fn apply(&self, changes: &[MapOp]) -> Result<(), Errno> {
-        let mut mapped = self.mapped.lock();
-        let mut commands: Vec<Command> = Vec::with_capacity(changes.len());
+        self.carry_out(changes, &mut self.mapped.lock(), Vec::with_capacity(changes.len()))
+    }
+
+    /// Carries out `commands`, and then the changes.
+    fn carry_out(&self, changes: &[MapOp], mapped: &mut Intervals, mut commands: Vec<Command>) -> Result<(), Errno> {
         for change in changes {
-            plan(change, &mut mapped, &mut commands)?;
+            plan(change, mapped, &mut commands)?;
         }
         for batch in commands.chunks(BATCH) {
             self.stub.run(&self.shared, batch)?;
@@ -43,15 +46,16 @@ impl Space {
         Ok(())
     }
 
-    /// Removes every mapping of the guest (execve). The space stays on its host process, whose threads the old program may have led
-    /// astray: for a program with more privileges than the old one take a new space.
-    pub fn clear(&self) -> Result<(), Errno> {
+    /// Removes every mapping of the guest and then carries out changes (execve), as [`Space::apply`] does. The space stays on its host
+    /// process, whose threads the old program may have led astray: for a program with more privileges than the old one take a new space.
+    pub fn replace(&self, changes: &[MapOp]) -> Result<(), Errno> {
         let mut mapped = self.mapped.lock();
+        let mut commands: Vec<Command> = Vec::with_capacity(changes.len() + 1);
         if !mapped.is_empty() {
             mapped.clear();
-            self.stub.run(&self.shared, &[[libc::SYS_munmap as u64, 0, GUEST_END, 0, 0, 0, 0]])?;
+            commands.push([libc::SYS_munmap as u64, 0, GUEST_END, 0, 0, 0, 0]);
         }
-        Ok(())
+        self.carry_out(changes, &mut mapped, commands)
     }
 
     /// Ends the host process in the background, and calls `then` when it is dead.

@@ -38,9 +38,14 @@ static DEAD: u64 = 1 << 56;
 /// Stubs that wait for work once the first was asked for.
 const SPARES: usize = 3;
 
-/// A stub is made in 0.2 ms and dies in 0.1 ms. Where one takes so long, foreign programs keep the CPU busy, and the next fork would
-/// wait for it: at a load of 6 on two CPUs a fork took 3 ms instead of 0.5.
-const CROWDED: u64 = 1_500_000;
+/// A stub is made in 0.2 ms and dies in 0.1 ms. Where they take so long on average, foreign programs keep the CPU busy, and the next fork
+/// would wait for it: at a load of 6 on two CPUs a fork took 3 ms instead of 0.5.
+const CROWDED: u64 = 1_000_000;
+/// The average is over about so many. One that takes long says nothing: in a thousand a second there is always one that somebody
+/// interrupted.
+const AVERAGED: u64 = 8;
+/// And it counts as no longer than this.
+const LONG: u64 = 4 * CROWDED;
 /// How long it is not tried there again.
 const SHUNNED: u64 = 500_000_000;
 
@@ -85,7 +90,9 @@ pub struct Shared {
     making: Mutex<()>,
     spares: Mutex<Spares>,
     reaper: OnceLock<()>,
-    /// Until then work in the background stays on the CPU of who asks for it.
+    /// How long work in the background takes on average.
+    takes: AtomicU64,
+    /// Until then it stays on the CPU of who asks for it.
     crowded_until: AtomicU64,
 }
 
@@ -149,6 +156,7 @@ impl Shared {
             making: Mutex::new(()),
             spares: Mutex::default(),
             reaper: OnceLock::new(),
+            takes: AtomicU64::new(0),
             crowded_until: AtomicU64::new(0),
         });
         Ok(shared)
@@ -190,9 +198,13 @@ impl Shared {
     /// Work in the background on one stub began at that time, and is done.
     fn took_since(&self, start: u64) {
         let time = now();
-        if time.saturating_sub(start) > CROWDED {
+        let takes = self.takes.load(Relaxed);
+        let takes = takes - takes / AVERAGED + time.saturating_sub(start).min(LONG) / AVERAGED;
+        let is_crowded = takes > CROWDED && time >= self.crowded_until.load(Relaxed);
+        if is_crowded {
             self.crowded_until.store(time + SHUNNED, Relaxed);
         }
+        self.takes.store(if is_crowded { 0 } else { takes }, Relaxed);
     }
 
     /// Makes spare stubs, on the CPU `away` (nobody waits for them).
