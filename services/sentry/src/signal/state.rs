@@ -123,6 +123,14 @@ impl TaskSignals {
         }
     }
 
+    /// Has the thread run on these CPUs only, as a bit mask over the guest's CPUs.
+    pub fn set_affinity(&self, cpus: u64) {
+        let interrupter = self.state.lock().interrupter.clone();
+        if let Some(interrupter) = interrupter {
+            interrupter.set_affinity(cpus);
+        }
+    }
+
     /// CPU time that the thread's guest code has used, in nanoseconds.
     pub fn user_time(&self) -> u64 {
         let state = self.state.lock();

@@ -63,6 +63,7 @@ pub fn sched_setaffinity(thread: &mut Thread, arguments: Arguments) -> SysResult
         return Err(Errno::EINVAL);
     }
     task.scheduling.lock().affinity = affinity;
+    task.signals.set_affinity(affinity);
     Ok(0)
 }
 

@@ -292,7 +292,7 @@ table! {
     200 tkill                      complete sync  crate::syscalls::signal::tkill, "";
     201 time                       complete sync  crate::syscalls::time::time, "";
     202 futex                      partial async crate::syscalls::futex::futex, "no FUTEX_WAIT_REQUEUE_PI; priorities are not inherited";
-    203 sched_setaffinity          partial sync crate::syscalls::schedule::sched_setaffinity, "kept and told; the host schedules";
+    203 sched_setaffinity          complete sync crate::syscalls::schedule::sched_setaffinity, "";
     204 sched_getaffinity          complete sync crate::syscalls::schedule::sched_getaffinity, "";
     205 set_thread_area            absent none Errno::ENOSYS, "as x86-64 without 32-bit support";
     206 io_setup                   absent none Errno::ENOSYS, "";

@@ -180,6 +180,8 @@ fn make(thread: &mut Thread, request: &CloneRequest, home: usize) -> Result<(Thr
             vfork: Mutex::new(completion.clone()),
         });
         task.signals.attach(context.interrupter());
+        let affinity = task.scheduling.lock().affinity;
+        task.signals.set_affinity(affinity);
         if !process.add_thread(task.clone()) {
             return Err(Errno::ERESTARTNOINTR);
         }

@@ -154,6 +154,8 @@ pub(crate) fn become_program(thread: &mut Thread, loaded: Loaded, context: Optio
     match context {
         Some(context) => {
             thread.signals.attach(context.interrupter());
+            let affinity = thread.scheduling.lock().affinity;
+            thread.signals.set_affinity(affinity);
             thread.context = context;
         }
         None => thread.context.reset_extended_state(),

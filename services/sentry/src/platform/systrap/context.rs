@@ -74,6 +74,7 @@ impl Context {
         record.ran.store(0, Relaxed);
         record.seen.store(0, Relaxed);
         record.moved.store(0, Relaxed);
+        record.allowed.store(u64::MAX, Relaxed);
         record.process_base.store(process_time(space.stub.pid), Relaxed);
         shared.move_home(slot, cpu.min(shared.cpus.len() - 1));
         let state = shared.form.initial();
@@ -463,6 +464,16 @@ impl Interrupter {
         {
             let _ = record.interrupted_at.compare_exchange(0, now(), Relaxed, Relaxed);
             signal(record);
+        }
+    }
+
+    /// Has the thread run on these CPUs only (bit n: the CPU with index n, of which there must be one; those that have no bit are always
+    /// allowed). Where it runs elsewhere it moves now.
+    pub fn set_affinity(&self, cpus: u64) {
+        let record = self.shared.records.get(self.slot);
+        if record.generation.load(SeqCst) == self.generation {
+            record.allowed.store(cpus, Relaxed);
+            self.shared.keep_within(self.slot);
         }
     }
 

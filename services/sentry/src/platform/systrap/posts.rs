@@ -132,7 +132,7 @@ impl Posts for Shared {
         // After a long sleep it says little; a short one is an average over a few turns.
         let permille = total * 1000 / passed;
         self.loads[worker].permille.store(permille, Relaxed);
-        let other = (0..self.loads.len()).filter(|other| *other != worker).min_by_key(|other| self.loads[*other].now());
+        let other = busiest.1.and_then(|slot| self.quietest(slot, worker));
         if let (Some(other), Some(slot)) = (other, busiest.1)
             && permille.saturating_sub(self.loads[other].now()) > UNEVEN
         {
@@ -150,10 +150,31 @@ impl Shared {
         let record = self.records.get(slot);
         if record.home.load(Relaxed) != worker
             && worker < self.loads.len()
+            && record.may_run_at(worker)
             && self.loads[worker].now() <= UNEVEN
             && now().saturating_sub(record.moved.load(Relaxed)) > SETTLED
         {
             self.move_home(slot, worker);
+        }
+    }
+
+    /// The CPU but `worker` with the least to compute, of those where a thread may run.
+    fn quietest(&self, slot: usize, worker: usize) -> Option<usize> {
+        let record = self.records.get(slot);
+        let others = (0..self.loads.len()).filter(|other| *other != worker && record.may_run_at(*other));
+        others.min_by_key(|other| self.loads[*other].now())
+    }
+
+    /// Moves a thread that is where it may not run (any more).
+    pub fn keep_within(&self, slot: usize) {
+        let record = self.records.get(slot);
+        let bound = record.bound.load(Relaxed);
+        if bound < self.cpus.len()
+            && !record.may_run_at(bound)
+            && let Some(other) = self.quietest(slot, bound)
+        {
+            record.moved.store(now(), Relaxed);
+            self.move_home(slot, other);
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Record {
     pub home: AtomicUsize,
     /// Index of the CPU it is bound to.
     pub bound: AtomicUsize,
+    /// The CPUs that it may be bound to, as the guest asked for it: bit n stands for the CPU with index n. Those behind the last bit are
+    /// always allowed.
+    pub allowed: AtomicU64,
     /// The CPU in whose load it is counted as running, plus one; 0 while it is in none.
     pub counted: AtomicUsize,
     /// Counts the contexts that had the slot, so that an old interrupter does nothing.
@@ -57,6 +60,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether it may be bound to a CPU.
+    pub fn may_run_at(&self, cpu: usize) -> bool {
+        cpu >= 64 || self.allowed.load(Relaxed) & 1 << cpu != 0
+    }
+
     /// Wakes whoever waits for it.
     pub fn notify(&self) {
         let waker = self.waker.lock().take();
