@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{
     bundle::{Bundle, unique},
     conversation::Conversation,
     leftovers::Leftovers,
-    processes::{Holdings, SERVICES, service},
+    processes::{Holdings, SERVICES, cpu_time, service},
     runtime::{Runtime, exit_code},
     tree, workspace,
 };
@@ -47,18 +49,24 @@ impl Guest {
 
     /// As [`Guest::start`], with the runtime started by a program and its arguments (taskset, say).
     pub fn start_by(prefix: &[&str], source: &str, arguments: &[&str]) -> Guest {
-        Guest::launch(prefix, arguments, |rootfs| compile(source, &rootfs.join("guest")))
+        Guest::launch(prefix, arguments, |_| {}, |rootfs| compile(source, &rootfs.join("guest")))
     }
 
     /// A program in the busybox tree that `build` puts there, as `guest`.
     pub fn built(arguments: &[&str], build: impl FnOnce(&Path)) -> Guest {
-        Guest::launch(&[], arguments, build)
+        Guest::launch(&[], arguments, |_| {}, build)
     }
 
-    fn launch(prefix: &[&str], arguments: &[&str], build: impl FnOnce(&Path)) -> Guest {
+    /// As [`Guest::start`], with another configuration.
+    pub fn configured(source: &str, change: impl FnOnce(&mut Value)) -> Guest {
+        Guest::launch(&[], &[], change, |rootfs| compile(source, &rootfs.join("guest")))
+    }
+
+    fn launch(prefix: &[&str], arguments: &[&str], change: impl FnOnce(&mut Value), build: impl FnOnce(&Path)) -> Guest {
         let mut all = vec!["/guest"];
         all.extend(arguments);
-        let bundle = Bundle::new(&tree("busybox"), &all);
+        let mut bundle = Bundle::new(&tree("busybox"), &all);
+        bundle.configure(change);
         build(&bundle.rootfs());
         let (runtime, id) = (Runtime::bulkhead(), unique("hostile"));
         let run = runtime.command(&["run", "--bundle"]);
@@ -92,6 +100,11 @@ impl Guest {
     pub fn holdings(&self) -> Vec<(&'static str, Holdings)> {
         let pid = self.run.pid();
         SERVICES.iter().map(|name| (*name, Holdings::of(service(pid, name).expect("it runs")))).collect()
+    }
+
+    /// CPU time that the sandbox has used so far.
+    pub fn cpu_time(&self) -> Duration {
+        cpu_time(self.run.pid())
     }
 
     /// `kill` with SIGKILL.

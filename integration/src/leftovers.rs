@@ -31,12 +31,12 @@ impl Leftovers {
         for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            if command.contains(&root) {
+            if names(&command, &root) {
                 found.push(format!("process {}: {command}", process.file_name().to_string_lossy()));
             }
         }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        found.extend(mounts.lines().filter(|line| line.contains(&root)).map(|line| format!("mount {line}")));
+        found.extend(mounts.lines().filter(|line| names(line, &root)).map(|line| format!("mount {line}")));
         found
     }
 
@@ -52,6 +52,11 @@ impl Leftovers {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Whether a text names a directory, and not one with a longer number.
+fn names(text: &str, directory: &str) -> bool {
+    text.match_indices(directory).any(|(at, _)| !text[at + directory.len()..].starts_with(|next: char| next.is_ascii_digit()))
 }
 
 /// Directories of this name in the host's cgroup hierarchies.

@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The services that a sandbox has besides its supervisor.
@@ -45,6 +46,21 @@ pub fn service(run: u32, name: &str) -> Option<u32> {
 pub fn threads(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).collect()
+}
+
+/// CPU time that a process, those below it that live, and those that they have waited for have used.
+pub fn cpu_time(root: u32) -> Duration {
+    let mut ticks = 0;
+    let mut processes = vec![root];
+    while let Some(pid) = processes.pop() {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Behind the name: state is the third field; utime, stime, cutime and cstime are the 14th to the 17th.
+        let fields = stat.rsplit_once(") ").map_or("", |(_, behind)| behind).split(' ').skip(11).take(4);
+        ticks += fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+        processes.extend(children(pid).into_iter().map(|(child, _)| child));
+    }
+    // USER_HZ.
+    Duration::from_millis(ticks * 10)
 }
 
 /// Ends a process of the test's own.
