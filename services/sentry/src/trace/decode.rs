@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn strings_are_cs_and_hold_nothing_that_drives_a_terminal() {
-        assert_eq!(quoted(b"a\"b\\\n\x1b[31m\0001\xff", false), r#""a\"b\\\n\33[31m\00001\377""#);
+        assert_eq!(quoted(b"a\"b\\\n\x1b[31m\x001\xff\0", false), r#""a\"b\\\n\33[31m\0001\377\0""#);
         assert_eq!(quoted(b"abc", true), "\"abc\"...");
     }
 
