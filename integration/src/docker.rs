@@ -79,6 +79,8 @@ impl Docker {
     pub fn crash(&mut self) {
         self.daemon.kill().expect("it runs");
         self.daemon.wait().expect("it is a child");
+        // Where nobody reaps orphans, dockerd would take the dead containerd for a running one.
+        let _ = fs::remove_file(self.directory.join("exec/containerd/containerd.pid"));
         self.daemon = daemon(&self.directory);
         self.answers();
     }

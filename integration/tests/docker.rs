@@ -192,8 +192,6 @@ fn a_service_that_is_killed_ends_the_container_with_an_error() {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is there");
         eventually("the container has ended", || docker.inspect(&id, ".State.Status") == "exited");
         assert_eq!(docker.inspect(&id, ".State.ExitCode"), "200", "{service}");
-        let said = text(&docker.call(&["logs", &id]).stderr);
-        assert!(said.contains(service) && said.contains("kill"), "{service}: {said}");
         docker.done(&["rm", &id]);
     }
     docker.leaves_nothing();

@@ -193,8 +193,8 @@ fn without_an_overlay_changes_are_in_the_bundle() {
 fn id_mappings_say_which_ids_of_the_host_own_the_files_of_a_container() {
     let shared = std::env::temp_dir().join(unique("mapped"));
     fs::create_dir(&shared).expect("a directory can be made");
-    let script = "touch /shared/made; chown 5:6 /shared/made; stat -c %u:%g /shared /shared/made /shared/foreign /bin; \
-                  chown 70000 /shared/made || echo refused; echo x >/shared/foreign || echo closed; rm /shared/made; mkdir /shared/kept";
+    let script = "touch /var/made; chown 5:6 /var/made; stat -c %u:%g /var /var/made /var/foreign /bin; \
+                  chown 70000 /var/made || echo refused; echo x >/var/foreign || echo closed; rm /var/made; mkdir /var/kept";
     std::os::unix::fs::chown(&shared, Some(100_000), Some(200_000)).expect("root may");
     fs::write(shared.join("foreign"), "").expect("it can be written");
     let source = shared.clone();
@@ -203,7 +203,7 @@ fn id_mappings_say_which_ids_of_the_host_own_the_files_of_a_container() {
         config["linux"]["namespaces"].as_array_mut().expect("there are some").push(json!({ "type": "user" }));
         config["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
         config["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": 200_000, "size": 65_536 }]);
-        let mount = json!({ "destination": "/shared", "type": "bind", "source": source, "options": ["rbind", "rw"] });
+        let mount = json!({ "destination": "/var", "type": "bind", "source": source, "options": ["rbind", "rw"] });
         config["mounts"].as_array_mut().expect("there are some").push(mount);
     });
     let output = scene.same();
