@@ -134,7 +134,8 @@ fn no_service_gets_a_host_call_past_its_policy() {
         let mut intruder = Intruder::enter(ship.service(name));
         assert_eq!(intruder.call_32(20, [0; 6]), Outcome::Killed(Signal::SIGSYS), "{name}");
         drop(intruder);
-        ship.ends(name, &["SIGSYS", "killed"]);
+        // The tracer learns first what killed it; its parent may see no more than that it is gone.
+        ship.ends(name, &["SIGSYS", "killed", "closed its control channel"]);
     }
 }
 
@@ -362,7 +363,9 @@ fn nonsense_on_a_control_channel_ends_the_sandbox_with_a_reason() {
             let ship = Ship::start();
             let mut intruder = Intruder::enter(ship.service(name));
             let outcome = forge(&mut intruder, CONTROL, &bytes, fd);
-            assert_eq!(outcome, Outcome::Returned(bytes.len() as i64), "{name}");
+            // The supervisor may be faster than the call's return.
+            let heard = [Outcome::Returned(bytes.len() as i64), Outcome::Killed(Signal::SIGKILL)];
+            assert!(heard.contains(&outcome), "{name}: {outcome:?}");
             drop(intruder);
             ship.ends(name, &["nonsense", "message", "report"]);
         }
