@@ -37,7 +37,15 @@ unsafe extern "C" fn unmap_object(object: *mut libc::dl_phdr_info, _: usize, _: 
 const PAGE: u64 = 4096;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// Held while the loader's lock is, or while a test forks: a child that inherits that lock held can never take it.
+    pub(crate) fn loader() -> MutexGuard<'static, ()> {
+        static LOADER: Mutex<()> = Mutex::new(());
+        LOADER.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Pages of the test program's own file that are mapped in executable memory, in kilobytes.
     fn resident() -> u64 {
         let program = std::fs::read_link("/proc/self/exe").unwrap().display().to_string();
@@ -57,6 +65,7 @@ mod tests {
 
     #[test]
     fn code_goes_and_comes_back_when_it_is_used() {
+        let _loader = loader();
         let before = resident();
         super::unmap_for_now();
         let after = resident();

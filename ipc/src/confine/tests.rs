@@ -10,13 +10,17 @@ use nix::{
 fn in_child(body: impl FnOnce() -> bool) -> WaitStatus {
     // SAFETY: the child runs `body` and exits without returning into the test harness. The tests' bodies allocate, which glibc
     // makes safe after a fork, and take no other lock that another thread may hold.
+    let loader = crate::code::tests::loader();
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             let ok = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);
             // SAFETY: ends the child without running the harness's exit handlers.
             unsafe { libc::_exit(i32::from(!ok)) }
         }
-        ForkResult::Parent { child } => waitpid(child, None).unwrap(),
+        ForkResult::Parent { child } => {
+            drop(loader);
+            waitpid(child, None).unwrap()
+        }
     }
 }
 
