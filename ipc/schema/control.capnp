@@ -167,8 +167,42 @@ struct Execution {
   program @0 :Program;
 }
 
+struct Network {
+  # What was in the container's network namespace. An order with it brings one packet socket per interface.
+  interfaces @0 :List(InterfaceSpec);
+  routes @1 :List(RouteSpec);
+}
+
+struct InterfaceSpec {
+  index @0 :UInt32;
+  name @1 :Text;
+  hardwareAddress @2 :Data;   # 6 bytes
+  mtu @3 :UInt32;
+  addresses @4 :List(AddressSpec);
+  neighbours @5 :List(NeighbourSpec);
+}
+
+struct AddressSpec {
+  address @0 :Data;           # 4 or 16 bytes
+  prefix @1 :UInt8;
+}
+
+struct NeighbourSpec {
+  address @0 :Data;
+  hardwareAddress @1 :Data;
+}
+
+struct RouteSpec {
+  destination @0 :Data;
+  prefix @1 :UInt8;
+  gateway @2 :Data;           # empty: none
+  source @3 :Data;            # empty: none
+  interface @4 :UInt32;       # index
+  metric @5 :UInt32;
+}
+
 struct Order {
-  # Supervisor to sentry.
+  # Supervisor to sentry, and to netstack: network, alone.
   union {
     start @0 :Void;
     signal @1 :SignalOrder;
@@ -178,6 +212,7 @@ struct Order {
     windowChanged @5 :Void;
     prepare @6 :Void;
     limitMemory @7 :UInt64; # bytes
+    network @8 :Network;
   }
 }
 
@@ -205,6 +240,7 @@ struct Report {
     exited @3 :Int32;     # wait status
     execution @4 :ExecutionReport;
     prepared @5 :Void;
+    connected @6 :Void;
   }
 }
 

@@ -21,6 +21,7 @@ mod host;
 mod id;
 mod inspect;
 mod log;
+mod network;
 mod oci;
 mod signals;
 mod state;

@@ -74,6 +74,7 @@ impl Order {
                     Ok(Order::SignalExecution { number: order.get_number(), signal: signal_number(order.get_signal())? })
                 }
                 Which::WindowChanged(()) => Ok(Order::WindowChanged),
+                Which::Network(network) => Ok(Order::Network(super::network::decode(network?)?)),
             }
         })
     }
@@ -87,6 +88,7 @@ impl Report {
             Ok(match message.get_root::<schema::report::Reader<'_>>()?.which()? {
                 Which::Ready(()) => Report::Ready,
                 Which::Failed(why) => Report::Failed(one_line(why?.as_bytes())),
+                Which::Connected(()) => Report::Connected,
                 Which::Prepared(()) => Report::Prepared,
                 Which::Started(()) => Report::Started,
                 Which::Exited(status) => Report::Exited(status),
@@ -246,7 +248,7 @@ pub(crate) fn read<T>(
     take_apart(&serialize::read_message(bytes, options)?)
 }
 
-fn string(from: text::Reader<'_>, limit: usize, what: &'static str) -> Result<String, DecodeError> {
+pub(super) fn string(from: text::Reader<'_>, limit: usize, what: &'static str) -> Result<String, DecodeError> {
     let text = from.to_str()?;
     if text.len() > limit { Err(DecodeError::TooLong(what)) } else { Ok(text.to_owned()) }
 }

@@ -54,6 +54,7 @@ impl Order {
                     to.set_signal(*signal);
                 }
                 Order::WindowChanged => to.set_window_changed(()),
+                Order::Network(network) => super::network::encode(network, to.init_network()),
             }
         });
     }
@@ -67,6 +68,7 @@ impl Report {
             match self {
                 Report::Ready => to.set_ready(()),
                 Report::Failed(why) => to.set_failed(why.as_str()),
+                Report::Connected => to.set_connected(()),
                 Report::Prepared => to.set_prepared(()),
                 Report::Started => to.set_started(()),
                 Report::Exited(status) => to.set_exited(*status),

@@ -6,8 +6,10 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
+mod network;
 mod profile;
 
+pub use network::{AddressSpec, InterfaceSpec, NeighbourSpec, Network, RouteSpec};
 pub use profile::{Comparison, Condition, FilterAction, FilterRule, Profile};
 
 /// A program to run in the container (OCI `process`).
@@ -213,7 +215,7 @@ pub struct Execution {
     pub program: Program,
 }
 
-/// Supervisor to sentry, after `Setup`.
+/// Supervisor to sentry (but for `Network`), after `Setup`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Order {
     /// Make the container's first process, with all but its program, and find that (the end of OCI `create`).
@@ -247,6 +249,9 @@ pub enum Order {
     LimitTasks(Option<u64>),
     /// Another [`SentrySetup::memory_limit`].
     LimitMemory(u64),
+    /// To netstack: the network is its own from now on. Its fds: one packet socket per interface, in order. Answered by
+    /// `Report::Connected`.
+    Network(Network),
 }
 
 /// A service to its supervisor.
@@ -258,6 +263,8 @@ pub enum Report {
     Failed(String),
     /// The container's program was found (answers `Order::Prepare`). When it cannot be run the answer is `Failed`.
     Prepared,
+    /// Netstack has the network (answers `Order::Network`).
+    Connected,
     /// The container's program runs (answers `Order::Start`). If it turns out not to be one, the process says so on its standard
     /// error and exits.
     Started,

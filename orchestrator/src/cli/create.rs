@@ -39,7 +39,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
 pub fn load(context: &Context, flags: &CreateFlags, custody: Custody) -> Result<(Plan, Vec<OwnedFd>)> {
     flags.tell_ignored(&context.log);
     let config = Config::load(&flags.bundle, &context.log)?;
-    let mut plan = Plan::of(&config, context.overlay, &context.log)?;
+    let mut plan = Plan::of(&config, context.overlay, context.network, &context.log)?;
     plan.rewriting &= context.rewriting;
     let Inherited { fds, environment } = inherited_fds(flags.preserve_fds)?;
     environment.into_iter().for_each(|entry| set_variable(&mut plan.program.environment, entry));

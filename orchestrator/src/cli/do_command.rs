@@ -16,7 +16,7 @@ use super::{Context, create::Outputs, run::attached};
 use crate::{
     error::{Error, Result},
     id::ContainerId,
-    oci::{ALL_CAPABILITIES, Config, Overlay, Plan, default_mounts},
+    oci::{ALL_CAPABILITIES, Config, NetworkMode, Overlay, Plan, default_mounts},
     supervisor::Custody,
 };
 
@@ -39,7 +39,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<i32> {
     };
     // A command at a terminal has one of its own; one in a pipeline reads and writes that.
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let mut plan = Plan::of(&config(&directory, terminal)?, Overlay::Memory, &context.log)?;
+    let mut plan = Plan::of(&config(&directory, terminal)?, Overlay::Memory, NetworkMode::None, &context.log)?;
     plan.rewriting &= context.rewriting;
     // Not by way of the configuration, which holds only valid UTF-8.
     plan.program = Program { terminal, ..program(&arguments.command, &directory) };

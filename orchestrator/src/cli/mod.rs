@@ -32,7 +32,7 @@ use crate::{
     error::Result,
     id::ContainerId,
     log::{Log, LogFormat},
-    oci::{Overlay, SPEC_VERSION},
+    oci::{NetworkMode, Overlay, SPEC_VERSION},
     state::Store,
 };
 
@@ -70,6 +70,9 @@ struct Command {
     /// Where changes to a container's root go: into memory, or (none) into its bundle, where docker cp, commit and diff see them
     #[arg(long, value_name = "WHERE", default_value = "memory")]
     overlay: Overlay,
+    /// The container's network: what is in its network namespace, or (none) only a loopback interface
+    #[arg(long, value_name = "MODE", default_value = "sandbox")]
+    network: NetworkMode,
     /// For compatibility with runc
     #[arg(long, value_name = "VALUE", hide = true)]
     rootless: Option<String>,
@@ -185,6 +188,8 @@ struct Context {
     rewriting: bool,
     /// Where changes to the root go, unless an annotation says otherwise.
     overlay: Overlay,
+    /// Which network there is, unless an annotation says otherwise.
+    network: NetworkMode,
 }
 
 /// Runs the command that the arguments name and returns the exit status.
@@ -215,7 +220,7 @@ pub fn main() -> i32 {
         }
     }
     let done = Store::new(&command.root).and_then(|store| {
-        let context = Context { store, log, rewriting: command.rewriting, overlay: command.overlay };
+        let context = Context { store, log, rewriting: command.rewriting, overlay: command.overlay, network: command.network };
         act(&context, action).inspect_err(|error| context.log.error(&error.to_string()))
     });
     done.unwrap_or_else(|error| error.exit_status())

@@ -12,6 +12,7 @@ use super::{
     hidden,
     ids::{self, IdMappings},
     mounts::{self, HostRoot},
+    network::{self, NetworkMode},
     nodes,
     overlay::Overlay,
     program,
@@ -20,6 +21,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     log::Log,
+    network::Namespace,
 };
 
 /// The annotation that decides whether call sites are rewritten.
@@ -60,6 +62,10 @@ pub struct Plan {
     pub cgroups_path: Option<PathBuf>,
     /// Programs to run at stages of the container's life.
     pub hooks: Hooks,
+    /// Where its network is.
+    pub network: Namespace,
+    /// What becomes of that.
+    pub network_mode: NetworkMode,
     /// Whether programs' call sites are rewritten.
     pub rewriting: bool,
     /// Which system calls the container may make.
@@ -69,13 +75,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Converts a configuration; complaints name its file and the field. `overlay` counts where no annotation says otherwise.
-    pub fn of(config: &Config, overlay: Overlay, log: &Log) -> Result<Plan> {
-        convert(config, overlay, log).map_err(|complaint| Error::Config { file: config.file(), what: complaint.into_text() })
+    /// Converts a configuration; complaints name its file and the field. `overlay` and `network` count where no annotation says
+    /// otherwise.
+    pub fn of(config: &Config, overlay: Overlay, network: NetworkMode, log: &Log) -> Result<Plan> {
+        convert(config, overlay, network, log)
+            .map_err(|complaint| Error::Config { file: config.file(), what: complaint.into_text() })
     }
 }
 
-fn convert(config: &Config, overlay: Overlay, log: &Log) -> std::result::Result<Plan, Complaint> {
+fn convert(config: &Config, overlay: Overlay, network: NetworkMode, log: &Log) -> std::result::Result<Plan, Complaint> {
     let mut program = program::convert(config.spec.process().as_ref(), config.capabilities)?;
     program.personality = program::personality(&config.spec, log);
     let rootfs = mounts::rootfs(config)?;
@@ -102,6 +110,7 @@ fn convert(config: &Config, overlay: Overlay, log: &Log) -> std::result::Result<
             return Err(Complaint::new(format!("annotations.{REWRITING}"), format!("neither true nor false, but {other:?}")));
         }
     };
+    let network_mode = NetworkMode::of(&annotations)?.unwrap_or(network);
     Ok(Plan {
         bundle: config.bundle.clone(),
         rootfs,
@@ -119,6 +128,8 @@ fn convert(config: &Config, overlay: Overlay, log: &Log) -> std::result::Result<
         ids: ids::convert(spec)?,
         cgroups_path: linux.and_then(|l| l.cgroups_path().clone()),
         hooks: spec.hooks().clone().unwrap_or_default(),
+        network: network::namespace(spec, network_mode, log)?,
+        network_mode,
         rewriting,
         annotations,
         profile: config.profile.clone(),
@@ -138,7 +149,7 @@ mod tests {
         change(&mut spec);
         let spec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
         let config = Config { bundle: "/".into(), spec, capabilities: Default::default(), profile: None };
-        convert(&config, Overlay::Memory, &Log::stderr()).map_err(Complaint::into_text)
+        convert(&config, Overlay::Memory, NetworkMode::Sandbox, &Log::stderr()).map_err(Complaint::into_text)
     }
 
     #[test]
@@ -156,6 +167,22 @@ mod tests {
         let with = |value: &str| plan(|spec| spec["annotations"] = json!({ REWRITING: value })).map(|plan| plan.rewriting);
         assert_eq!((with("false"), with("true"), plan(|_| ()).map(|plan| plan.rewriting)), (Ok(false), Ok(true), Ok(true)));
         assert_eq!(with("no"), Err("annotations.dev.bulkhead.rewriting: neither true nor false, but \"no\"".into()));
+    }
+
+    #[test]
+    fn the_network_is_new_or_one_that_is_there_or_none() {
+        let with = |namespaces: Value| plan(|spec| spec["linux"]["namespaces"] = namespaces).map(|plan| plan.network);
+        assert_eq!(with(json!([{ "type": "network" }])), Ok(Namespace::New));
+        assert_eq!(with(json!([{ "type": "network", "path": "/run/netns/x" }])), Ok(Namespace::Existing("/run/netns/x".into())));
+        assert_eq!(with(json!([{ "type": "pid" }])), Ok(Namespace::Host));
+        assert_eq!(
+            with(json!([{ "type": "pid" }, { "type": "network", "path": "x" }])),
+            Err("linux.namespaces[1].path: x is not absolute".into())
+        );
+        let mode =
+            |mode: &str| plan(|spec| spec["annotations"] = json!({ "dev.bulkhead.network": mode })).map(|p| p.network_mode);
+        assert_eq!((mode("none"), mode("sandbox")), (Ok(NetworkMode::None), Ok(NetworkMode::Sandbox)));
+        assert!(mode("host").unwrap_err().starts_with("annotations.dev.bulkhead.network: "));
     }
 
     #[test]

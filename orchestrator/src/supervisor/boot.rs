@@ -37,6 +37,7 @@ use crate::{
     clock,
     error::{Error, Result},
     host::{Launch, TerminalPair, make_controlling, open_terminal},
+    network::Takeover,
     oci::{Plan, ids::IdMappings},
     state::{State, Status, process_started},
 };
@@ -70,6 +71,8 @@ pub struct Booted {
     pub state: State,
     /// Whether it is on disk.
     pub created: bool,
+    /// The network that netstack has got.
+    pub takeover: Option<Takeover>,
     /// The master of the container's terminal, for the command that ordered the container.
     pub master: Option<OwnedFd>,
 }
@@ -93,6 +96,7 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
         logs.push(writing_end);
     }
     // The rest is done while they start.
+    plan.network.enter()?;
     launched.enter_cgroup(order)?;
     let terminal = plan.program.terminal.then(|| terminal(plan)).transpose()?;
     let links = launched.tell(order, &logs, &service_debug, terminal.as_ref().map(|pair| pair.slave.as_fd()))?;
@@ -113,7 +117,20 @@ pub fn boot(order: &Order<'_>, signals: &SigSet) -> Result<Booted> {
         hooks: plan.hooks.clone(),
     };
     let (services, cgroup) = launched.into_parts();
-    Ok(Booted { services, control, debug: Some(debug), signals, null, links, cgroup, sink, state, created: false, master })
+    Ok(Booted {
+        services,
+        control,
+        debug: Some(debug),
+        signals,
+        null,
+        links,
+        cgroup,
+        sink,
+        state,
+        created: false,
+        takeover: None,
+        master,
+    })
 }
 
 /// The terminal of the host for the container's. This process, which leads a session, hears when its window changes.

@@ -189,6 +189,9 @@ fn open_debug_plane(order: &Order<'_>, booted: &mut boot::Booted) -> Result<()> 
 
 /// Leaves a stopped container, or nothing when nobody will delete it.
 fn clean_up(order: &Order<'_>, booted: &boot::Booted, owner_waits: bool) {
+    if let Some(takeover) = &booted.takeover {
+        takeover.give_back(order.log);
+    }
     let abandoned = order.custody == Custody::Attached && !owner_waits;
     let recorded = booted.created.then(|| booted.state.clone());
     let Some(mut state) = recorded.filter(|_| !abandoned) else {

@@ -15,7 +15,7 @@ use super::{
     service::Kind,
     watch::{End, Step, Watch},
 };
-use crate::state::Status;
+use crate::{network::Takeover, oci::NetworkMode, state::Status};
 
 /// Commands connected at a time. Each may have a program executed.
 const MAX_CONNECTIONS: usize = 4096;
@@ -83,9 +83,8 @@ impl Watch<'_, '_> {
                     control::refuse(channel, "cannot start a container that is not created");
                     return Ok(());
                 }
-                self.tell_sentry(&SentryOrder::Start)?;
                 self.waiting = Some((Step::Start, self.connections.swap_remove(index)));
-                Ok(())
+                self.connect_and_start()
             }
             Request::Signal { signal, all } => {
                 let done = self.signal(signal, all);
@@ -108,6 +107,24 @@ impl Watch<'_, '_> {
                 None => Ok(()),
             },
             Request::WindowChanged => self.tell_sentry(&SentryOrder::WindowChanged),
+        }
+    }
+
+    /// Gives netstack what is in the network namespace by now, if anything is; the program runs when it has got it.
+    fn connect_and_start(&mut self) -> Result<(), End> {
+        let plan = self.order.plan;
+        let taken = match plan.network_mode {
+            NetworkMode::Sandbox => Takeover::take(&plan.network, self.order.log),
+            NetworkMode::None => Ok(None),
+        };
+        match taken.map_err(|error| End::NotStarted { why: error.to_string() })? {
+            None => self.tell_sentry(&SentryOrder::Start),
+            Some(takeover) => {
+                let fds: Vec<_> = takeover.sockets.iter().map(AsFd::as_fd).collect();
+                let told = self.order_service(Kind::Netstack, &SentryOrder::Network(takeover.network.clone()), &fds);
+                self.booted.takeover = Some(takeover);
+                told.map(|_| ())
+            }
         }
     }
 
@@ -164,14 +181,19 @@ impl Watch<'_, '_> {
 
     /// Whether the sentry can take the order now.
     fn order_sentry(&self, order: &SentryOrder, fds: &[BorrowedFd<'_>]) -> Result<bool, End> {
+        self.order_service(Kind::Sentry, order, fds)
+    }
+
+    /// Whether this service can take the order now.
+    fn order_service(&self, kind: Kind, order: &SentryOrder, fds: &[BorrowedFd<'_>]) -> Result<bool, End> {
         let mut message = Vec::new();
         order.encode(&mut message);
-        let Some(sentry) = self.booted.services.iter().find(|s| s.kind == Kind::Sentry) else { return Ok(false) };
-        match sentry.channel.send(&message, fds) {
+        let Some(service) = self.booted.services.iter().find(|service| service.kind == kind) else { return Ok(false) };
+        match service.channel.send(&message, fds) {
             // Closed: its end is about to be seen.
             Ok(()) | Err(ChannelError::Closed) => Ok(true),
             Err(ChannelError::NotReady) => Ok(false),
-            Err(error) => Err(End::Service { service: Kind::Sentry.name(), cause: error.to_string() }),
+            Err(error) => Err(End::Service { service: kind.name(), cause: error.to_string() }),
         }
     }
 }

@@ -140,7 +140,7 @@ struct ServiceReady {
 }
 
 pub(super) struct Watch<'a, 'o> {
-    order: &'a Order<'o>,
+    pub(super) order: &'a Order<'o>,
     pub(super) booted: &'a mut Booted,
     pub(super) connections: Vec<Connection>,
     /// The container's program was found.
@@ -287,14 +287,22 @@ impl Watch<'_, '_> {
                 self.answer_waiting();
                 None
             }
+            Some(Ok(Report::Connected)) if kind == Kind::Netstack && self.is_starting() && self.booted.takeover.is_some() => {
+                self.tell_sentry(&SentryOrder::Start).err()
+            }
             Some(Ok(Report::Started)) if kind == Kind::Sentry && self.is_starting() => self.started(),
             Some(Ok(Report::Execution { number, news })) if kind == Kind::Sentry => {
                 self.execution_news(number, news);
                 None
             }
-            Some(Ok(Report::Ready | Report::Prepared | Report::Started | Report::Exited(_) | Report::Execution { .. })) => {
-                Some(self.service_ended(index, Some("sent a report out of turn".into())))
-            }
+            Some(Ok(
+                Report::Ready
+                | Report::Prepared
+                | Report::Connected
+                | Report::Started
+                | Report::Exited(_)
+                | Report::Execution { .. },
+            )) => Some(self.service_ended(index, Some("sent a report out of turn".into()))),
         }
     }
 

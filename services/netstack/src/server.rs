@@ -1,8 +1,9 @@
 //! Messages in, messages out.
 
 use bulkhead_ipc::{
-    service::{Control, Result},
-    setup::NetstackSetup,
+    channel::ChannelError,
+    service::{Control, Result, ServiceError},
+    setup::{NetstackSetup, Order, Report},
 };
 
 /// The running service.
@@ -19,6 +20,15 @@ impl Server {
 
     /// Serves until the supervisor has gone.
     pub fn run(self, control: &Control) -> Result<()> {
-        control.wait_until_closed()
+        while let Some((order, _fds)) = control.next_order()? {
+            match order {
+                Order::Network(network) => {
+                    tracing::info!(?network, "the network");
+                    control.report(&Report::Connected)?;
+                }
+                _ => return Err(Box::new(ServiceError::Control(ChannelError::Nonsense("an order to another service")))),
+            }
+        }
+        Ok(())
     }
 }

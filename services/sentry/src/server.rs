@@ -89,6 +89,7 @@ fn obey(kernel: &Arc<Kernel>, control: &Control, files: Vec<OwnedFd>) -> Result<
             Order::LimitTasks(limit) => kernel.pids.set_limit(limit),
             Order::LimitMemory(bytes) => kernel.memory.set_limit(bytes),
             Order::SignalExecution { number, signal } => executions.signal(number, signal),
+            Order::Network(_) => return Err("an order to another service".into()),
             Order::WindowChanged => console::windows_changed(kernel),
         }
     }
