@@ -8,6 +8,7 @@
 //! | [`setup`] | what the supervisor and the services tell each other |
 //! | [`vfs`] | what the sentry asks of vfs |
 //! | [`gofer`] | what vfs asks of the gofer |
+//! | [`net`] | what the sentry asks of netstack, and what its sockets are ready for |
 //! | [`published`] | the names and attributes that vfs lets the sentry see without asking |
 //! | [`service`] | the scaffolding of every service's `main` |
 //! | [`confine`] | what a service takes away from itself before it serves |
@@ -24,6 +25,7 @@ pub mod debug;
 mod errno;
 pub mod gofer;
 mod mapping;
+pub mod net;
 pub mod published;
 pub mod ring;
 pub mod rpc;
@@ -34,5 +36,5 @@ pub mod vfs;
 mod wire;
 
 pub use errno::{Errno, name_of};
-use schema::{control_capnp, gofer_capnp, vfs_capnp};
+use schema::{control_capnp, gofer_capnp, net_capnp, vfs_capnp};
 pub use wire::DecodeError;

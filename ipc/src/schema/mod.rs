@@ -7,4 +7,6 @@ pub mod control_capnp;
 #[rustfmt::skip]
 pub mod gofer_capnp;
 #[rustfmt::skip]
+pub mod net_capnp;
+#[rustfmt::skip]
 pub mod vfs_capnp;
