@@ -60,7 +60,7 @@ packages: $(TOOLS)/.packages
 
 $(TOOLS)/.packages:
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io gcc libc6-dev runc debootstrap busybox-static procps python3-pip capnproto musl-tools golang-go >/dev/null
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io gcc libc6-dev runc debootstrap busybox-static iproute2 procps python3-pip capnproto musl-tools golang-go >/dev/null
 	mkdir -p $(TOOLS) && touch $@
 
 # grpcurl, for the debug plane's tests.

@@ -10,6 +10,7 @@ pub mod docker;
 pub mod guest;
 pub mod intruder;
 pub mod leftovers;
+pub mod network;
 pub mod processes;
 pub mod runtime;
 pub mod scene;

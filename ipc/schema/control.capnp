@@ -160,6 +160,7 @@ struct RootSpec {
 }
 
 struct NetstackSetup {
+  cpus @0 :List(UInt32);
 }
 
 struct Execution {

@@ -104,6 +104,13 @@ impl Board {
         }
     }
 
+    /// By netstack: what a request has left a socket ready for, which is no news to the sentry.
+    pub fn update(&self, slot: u32, ready: Ready) {
+        if let Some(state) = self.state(slot) {
+            let _ = state.fetch_update(AcqRel, Relaxed, |word| Some(pack(ready, unpack(word >> EDGES))));
+        }
+    }
+
     /// By netstack: what a socket is ready for now, and what came anew.
     pub fn publish(&self, slot: u32, ready: Ready, edges: Ready) {
         let Some(state) = self.state(slot) else { return };

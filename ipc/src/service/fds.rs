@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::ServiceError;
+use crate::net::readiness::{self, Board};
 use crate::rpc::{Client, ClientEnd, Server, ServerEnd};
 use std::{collections::VecDeque, os::fd::OwnedFd};
 
@@ -29,6 +30,12 @@ impl Fds {
     pub fn servers(&mut self, count: usize) -> Result<Vec<Server>, ServiceError> {
         let mut next = || self.take("a connection");
         (0..count).map(|_| Ok(Server::new(ServerEnd { socket: next()?, ring: next()? })?)).collect()
+    }
+
+    /// The memory and the eventfd in which netstack says what its sockets are ready for, mapped.
+    pub fn readiness(&mut self) -> Result<Board, ServiceError> {
+        let mut next = || self.take("what sockets are ready for");
+        Ok(Board::map(readiness::Fds { memory: next()?, event: next()? })?)
     }
 
     /// All that are left.

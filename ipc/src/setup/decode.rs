@@ -41,10 +41,7 @@ impl Setup {
                     Which::Sentry(setup) => Role::Sentry(sentry(setup?)?),
                     Which::Vfs(setup) => Role::Vfs(vfs(setup?)?),
                     Which::Gofer(setup) => Role::Gofer(gofer(setup?)?),
-                    Which::Netstack(setup) => {
-                        setup?;
-                        Role::Netstack(NetstackSetup {})
-                    }
+                    Which::Netstack(setup) => Role::Netstack(NetstackSetup { cpus: numbers(setup?.get_cpus()?, "cpus")? }),
                 },
             })
         })

@@ -24,8 +24,8 @@ impl Setup {
                 Role::Sentry(setup) => sentry(setup, role.init_sentry()),
                 Role::Vfs(setup) => vfs(setup, role.init_vfs()),
                 Role::Gofer(setup) => gofer(setup, role.init_gofer()),
-                Role::Netstack(_) => {
-                    role.init_netstack();
+                Role::Netstack(setup) => {
+                    numbers(&setup.cpus, role.init_netstack().init_cpus(list_length(setup.cpus.len())));
                 }
             }
         });

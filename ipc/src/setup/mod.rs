@@ -178,9 +178,13 @@ pub struct GoferSetup {
     pub roots: Vec<RootSpec>,
 }
 
-/// Netstack's set-up; no fds yet.
+/// Netstack's set-up. Its fds: one RPC server end to the sentry per CPU, then the [readiness](crate::net::readiness) memory and
+/// eventfd.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct NetstackSetup {}
+pub struct NetstackSetup {
+    /// As in [`SentrySetup::cpus`].
+    pub cpus: Vec<u32>,
+}
 
 /// What a service is. The setup message's first two fds are always the log's (a pipe or file to write events to) and the
 /// debug plane's listening socket.

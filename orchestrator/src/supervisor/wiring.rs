@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_ipc::{
     channel::{Channel, ChannelError},
+    net::readiness,
     rpc::{self, ClientEnd, ServerEnd},
     setup::{GoferSetup, MountKind, NetstackSetup, Role, RootSpec, SentrySetup, Setup, VfsSetup},
     vfs::ForeignFs,
@@ -38,6 +39,9 @@ pub struct Wiring {
     cpus: Vec<u32>,
     sentry_to_vfs: Vec<(ClientEnd, ServerEnd)>,
     vfs_to_gofer: Vec<(ClientEnd, ServerEnd)>,
+    sentry_to_netstack: Vec<(ClientEnd, ServerEnd)>,
+    /// What netstack's sockets are ready for.
+    readiness: readiness::Fds,
     roots: Vec<OwnedFd>,
 }
 
@@ -47,9 +51,10 @@ impl Wiring {
         let cpus = cpus()?;
         let pairs =
             || -> Result<Vec<_>> { cpus.iter().map(|_| rpc::pair().map_err(Error::ipc("connect the services"))).collect() };
-        let (sentry_to_vfs, vfs_to_gofer) = (pairs()?, pairs()?);
+        let (sentry_to_vfs, vfs_to_gofer, sentry_to_netstack) = (pairs()?, pairs()?, pairs()?);
+        let readiness = readiness::Fds::new().map_err(Error::ipc("connect the services"))?;
         let roots = plan.roots.iter().map(open_mount_tree).collect::<Result<_>>()?;
-        Ok(Wiring { cpus, sentry_to_vfs, vfs_to_gofer, roots })
+        Ok(Wiring { cpus, sentry_to_vfs, vfs_to_gofer, sentry_to_netstack, readiness, roots })
     }
 
     /// What a service is told.
@@ -79,7 +84,7 @@ impl Wiring {
                     .map(|root| RootSpec { path: root.path.as_os_str().as_bytes().to_vec(), readonly: root.readonly })
                     .collect(),
             }),
-            Kind::Netstack => Role::Netstack(NetstackSetup {}),
+            Kind::Netstack => Role::Netstack(NetstackSetup { cpus }),
         }
     }
 
@@ -95,6 +100,8 @@ impl Wiring {
         let ring = |from: Kind, to: Kind, count, purpose| Link { from: from.name(), to: to.name(), kind: "ring", count, purpose };
         let between = [
             ring(Kind::Sentry, Kind::Vfs, self.sentry_to_vfs.len(), "paths, attributes, opening of files"),
+            ring(Kind::Sentry, Kind::Netstack, self.sentry_to_netstack.len(), "sockets of the Internet families"),
+            Link { from: "netstack", to: "sentry", kind: "memory", count: 1, purpose: "what sockets are ready for" },
             ring(Kind::Vfs, Kind::Gofer, self.vfs_to_gofer.len(), "what is on the host"),
             Link {
                 from: "gofer",
@@ -122,11 +129,14 @@ impl Wiring {
         let servers = |pairs: &'a [(ClientEnd, ServerEnd)]| {
             pairs.iter().flat_map(|(_, server)| [server.socket.as_fd(), server.ring.as_fd()]).collect::<Vec<_>>()
         };
+        let readiness = [self.readiness.memory.as_fd(), self.readiness.event.as_fd()];
         match kind {
-            Kind::Sentry => [clients(&self.sentry_to_vfs), files.to_vec()].concat(),
+            Kind::Sentry => {
+                [clients(&self.sentry_to_vfs), clients(&self.sentry_to_netstack), readiness.to_vec(), files.to_vec()].concat()
+            }
             Kind::Vfs => [servers(&self.sentry_to_vfs), clients(&self.vfs_to_gofer)].concat(),
             Kind::Gofer => [servers(&self.vfs_to_gofer), self.roots.iter().map(AsFd::as_fd).collect::<Vec<_>>()].concat(),
-            Kind::Netstack => Vec::new(),
+            Kind::Netstack => [servers(&self.sentry_to_netstack), readiness.to_vec()].concat(),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! netstack: the compartment that is to own the sandbox's TCP/IP stack and is the only one to touch its link.
 //!
-//! The service starts, locks itself down and answers on its debug socket. Beside it stands the engine, [`Stack`], which
-//! nothing drives yet: containers have a loopback interface that nothing listens on, and the sentry answers
-//! `socket(AF_INET, …)` by itself with an error.
+//! The engine, [`Stack`], does no I/O and looks at no clock. The service drives it: frames between it and packet sockets of the host,
+//! timers, and the sentry's requests.
 //!
 //! | module | what it owns |
 //! |---|---|
 //! | [`server`] | the service's life: from the set-up to the supervisor's going |
+//! | [`service`] | what drives the engine, and what the sentry asks of it |
 //! | [`debug`] | what its debug socket answers |
 //! | [`stack`] | the engine's public face: packets in and out, time, socket calls |
 //! | [`socket`] | what every socket has; how a packet finds it; ports |
@@ -30,6 +30,7 @@ pub mod packet;
 pub mod random;
 mod raw;
 pub mod server;
+pub mod service;
 pub mod socket;
 pub mod stack;
 pub mod time;

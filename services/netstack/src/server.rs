@@ -1,34 +1,32 @@
-//! Messages in, messages out.
+//! From the set-up to the supervisor's going: what the stack is made with, and the supervisor's orders.
 
 use bulkhead_ipc::{
     channel::ChannelError,
     service::{Control, Result, ServiceError},
-    setup::{NetstackSetup, Order, Report},
+    setup::{Order, Report},
 };
 
-/// The running service.
-#[derive(Debug)]
-pub struct Server {
-    _setup: NetstackSetup,
+use crate::{Config, random::Key, service::Driver};
+
+/// Linux's defaults, and a secret of this stack's own.
+pub fn config() -> Result<Config> {
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(|error| format!("no random numbers: {error}"))?;
+    let word = |at: usize| secret[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    Ok(Config::new(Key([word(0), word(8)])))
 }
 
-impl Server {
-    /// Takes its set-up.
-    pub fn new(setup: NetstackSetup) -> Server {
-        Server { _setup: setup }
-    }
-
-    /// Serves until the supervisor has gone.
-    pub fn run(self, control: &Control) -> Result<()> {
-        while let Some((order, _fds)) = control.next_order()? {
-            match order {
-                Order::Network(network) => {
-                    tracing::info!(?network, "the network");
-                    control.report(&Report::Connected)?;
-                }
-                _ => return Err(Box::new(ServiceError::Control(ChannelError::Nonsense("an order to another service")))),
-            }
+/// Carries out orders until the supervisor has gone.
+pub fn obey(driver: &Driver, control: &Control) -> Result<()> {
+    while let Some((order, fds)) = control.next_order()? {
+        let Order::Network(network) = order else {
+            return Err(Box::new(ServiceError::Control(ChannelError::Nonsense("an order to another service"))));
+        };
+        if fds.len() != network.interfaces.len() {
+            return Err(Box::new(ServiceError::Control(ChannelError::Nonsense("not one socket for each interface"))));
         }
-        Ok(())
+        driver.connect(&network, fds)?;
+        control.report(&Report::Connected)?;
     }
+    Ok(())
 }

@@ -21,7 +21,7 @@ use crate::{
     platform::Platform,
     procfs::ProcState,
     signal::{self, SignalInfo},
-    socket::Sockets,
+    socket::{Sockets, inet::client::NetClient},
     syscalls::filter::Filter,
     task::{self, CpuWatch, INIT, PidTable, Prepared},
     tty::{Pty, Terminals, console, job},
@@ -35,6 +35,7 @@ const OPEN_FILES: u64 = 1 << 20;
 /// Runs the sentry until the supervisor goes.
 pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
     let clients = fds.clients(setup.cpus.len())?;
+    let netstack = NetClient::new(fds.clients(setup.cpus.len())?, fds.readiness()?);
     let files = fds.rest();
 
     // These need what the lock-down takes: the host's /proc, and stubs that the one thread that there is now makes.
@@ -60,7 +61,7 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
         tracer: Arc::default(),
         proc,
         terminals: Terminals::default(),
-        sockets: Sockets::default(),
+        sockets: Sockets::new(netstack.clone()),
         uts: RwLock::new(Uts { hostname: setup.hostname.clone(), domainname: setup.domainname.clone() }),
         filter: setup.profile.as_ref().map(Filter::new),
         settings: setup,
@@ -69,6 +70,7 @@ pub fn serve(setup: SentrySetup, mut fds: Fds, service: Service) -> Result<()> {
     });
     debugger.attach(&kernel);
     kernel.pids.set_limit(kernel.settings.task_limit);
+    netstack.start();
     obey(&kernel, &control, files)
 }
 

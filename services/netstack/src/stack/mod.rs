@@ -14,6 +14,7 @@ pub mod config;
 pub mod counters;
 pub(crate) mod datagram;
 mod input;
+mod queries;
 
 pub use config::{Config, Limits};
 pub use counters::{Counters, Drop};

@@ -11,6 +11,7 @@ pub mod address;
 pub mod control;
 mod core;
 mod file;
+pub mod inet;
 pub mod message;
 pub mod options;
 pub mod transfer;
@@ -93,6 +94,10 @@ pub trait Socket: Any + Send + Sync {
     fn set_option(&self, thread: &Thread, level: i32, name: i32, value: &[u8]) -> Result<(), Errno>;
     /// getsockopt(2) of what [`options`] does not know. `room` is how many bytes the caller has place for.
     fn option(&self, thread: &Thread, level: i32, name: i32, room: usize) -> Result<Vec<u8>, Errno>;
+    /// An option that is on or off was changed.
+    fn flags_changed(&self) -> Result<(), Errno> {
+        Ok(())
+    }
     /// SO_SNDBUF or SO_RCVBUF was changed.
     fn buffers_changed(&self) {}
     /// Whether it listens (SO_ACCEPTCONN).
@@ -116,13 +121,19 @@ pub struct Sockets {
 
 impl Default for Sockets {
     fn default() -> Self {
-        // One line a family.
         let families: Vec<Arc<dyn Family>> = vec![Arc::new(unix::UnixFamily::default())];
         Sockets { families, missing: Mutex::default() }
     }
 }
 
 impl Sockets {
+    /// All families, with those that netstack serves.
+    pub fn new(netstack: Arc<inet::client::NetClient>) -> Sockets {
+        let mut sockets = Sockets::default();
+        sockets.families.push(Arc::new(inet::InetFamily::new(netstack)));
+        sockets
+    }
+
     /// The family of a domain; EAFNOSUPPORT, which is logged once for each.
     pub fn family(&self, domain: i32) -> Result<&Arc<dyn Family>, Errno> {
         /// Where Linux's domains end (AF_MAX).

@@ -146,7 +146,7 @@ pub fn set(thread: &Thread, socket: &dyn Socket, level: i32, name: i32, value: &
             privileged()?;
         }
         core.set_flags(flag, number != 0);
-        return Ok(());
+        return socket.flags_changed();
     }
     // Twice what is asked for, as Linux: the other half is for what it keeps with each message.
     let asked = |most: usize| (number.max(0) as usize).min(most) * 2;
