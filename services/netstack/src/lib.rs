@@ -10,6 +10,7 @@
 //! | [`debug`] | what its debug socket answers |
 //! | [`stack`] | the engine's public face: packets in and out, time, socket calls |
 //! | [`socket`] | what every socket has; how a packet finds it; ports |
+//! | [`tcp`] | streams |
 //! | [`udp`], `raw` | datagrams |
 //! | [`icmp`] | echoes, and errors both ways |
 //! | `network` | what lies beneath the sockets: interfaces, routes, queues |
@@ -18,7 +19,6 @@
 //!
 //! `policy.seccomp` is what it may ask of the host.
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "what only TCP uses comes with TCP")]
 
 pub mod debug;
 pub mod error;
@@ -33,9 +33,10 @@ pub mod server;
 pub mod service;
 pub mod socket;
 pub mod stack;
+pub mod tcp;
 pub mod time;
 pub mod udp;
 
 pub use error::Error;
 pub use network::Frame;
-pub use stack::{Config, Stack, datagram::SendOptions};
+pub use stack::{Config, Stack, datagram::SendOptions, stream::WriteOptions};

@@ -17,7 +17,6 @@ pub(crate) struct Parsed<'a> {
     pub ttl: u8,
     pub tos: u8,
     pub ident: u16,
-    pub dont_fragment: bool,
     pub more_fragments: bool,
     pub fragment_offset: u16,
     pub header: &'a [u8],
@@ -43,7 +42,6 @@ pub(crate) fn parse(bytes: &[u8], trusted: bool) -> Result<Parsed<'_>, Drop> {
         ttl: packet.hop_limit(),
         tos: packet.dscp() << 2 | packet.ecn(),
         ident: packet.ident(),
-        dont_fragment: packet.dont_frag(),
         more_fragments: packet.more_frags(),
         fragment_offset: packet.frag_offset(),
         header,
@@ -129,7 +127,8 @@ mod tests {
         bytes.extend_from_slice(b"the link's padding");
         let parsed = parse(&bytes, false).unwrap();
         assert_eq!((parsed.payload, parsed.tos, parsed.ttl, parsed.ident), (&b"payload"[..], 0x12, 64, 7));
-        assert!(parsed.dont_fragment && !parsed.more_fragments);
+        assert!(!parsed.more_fragments);
+        assert_eq!(bytes[6] & 0x40, 0x40);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub(crate) mod arp;
 pub(crate) mod ethernet;
 
+pub mod gro;
 pub(crate) mod interface;
 pub(crate) mod ndp;
 pub(crate) mod neighbour;

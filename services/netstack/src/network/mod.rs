@@ -147,6 +147,10 @@ impl Network {
         address.is_unspecified() || address.is_multicast() || self.is_local(address) || self.interfaces.iter().any(broadcast)
     }
 
+    pub(crate) fn reassembly_bytes(&self) -> usize {
+        self.reassembly.bytes()
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let each = self.interfaces.iter().flat_map(|interface| {
             let groups = interface.groups.values().filter_map(|group| group.due).min();
@@ -195,6 +199,13 @@ impl Network {
     /// Whether TCP may make more segments, or the queues are long enough.
     pub(crate) fn has_room(&self) -> bool {
         self.out.len() < self.queue_limit / 2 && self.looped.len() < self.queue_limit / 2
+    }
+
+    /// A neighbour hears us: what we sent through it was acknowledged.
+    pub(crate) fn confirm(&mut self, id: InterfaceId, address: IpAddr, now: Instant) {
+        if let Ok(interface) = self.interface_mut(id) {
+            interface.neighbours.confirm(address, now);
+        }
     }
 
     /// Packets whose neighbour did not answer, as they would have gone out, without the link's header.

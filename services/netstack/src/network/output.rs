@@ -54,6 +54,10 @@ impl Network {
         bound: Option<InterfaceId>,
         now: Instant,
     ) -> Result<Path> {
+        if source.is_some_and(|source| source.is_ipv4() != destination.is_ipv4()) {
+            // A socket of both families that is bound to an address of one.
+            return Err(Error::NetworkUnreachable);
+        }
         if self.is_local(destination) {
             let loopback = self.interfaces.iter().find(|one| one.is_loopback() && one.up).ok_or(Error::NetworkUnreachable)?;
             return Ok(Path { local: true, ..path(loopback, destination, source.unwrap_or(destination)) });
@@ -72,7 +76,9 @@ impl Network {
             (None, _) => return Err(Error::NetworkUnreachable),
         };
         let next_hop = gateway.filter(|_| !shared(destination)).unwrap_or(destination);
-        let preferred = found.filter(|route| route.interface == interface.id).and_then(|route| route.source);
+        let preferred = found
+            .filter(|route| route.interface == interface.id)
+            .and_then(|route| route.source.filter(|source| source.is_ipv4() == destination.is_ipv4()));
         let source = source
             .or(preferred)
             .or_else(|| self.choose_source(interface, next_hop, destination))

@@ -89,7 +89,7 @@ mod tests {
         let (mut ports, _) = ports();
         let first = |ports: &mut Ports, port| ports.for_connection(HOST, SocketAddr::new(HOST, port), |_| true).unwrap();
         let (a, b) = (first(&mut ports, 80), first(&mut ports, 80));
-        assert_eq!((b + 28_232 - a) % 28_232, 2);
+        assert_eq!((u32::from(b) + 28_232 - u32::from(a)) % 28_232, 2);
         let spread: HashSet<u16> = (1..100).map(|port| first(&mut ports, port)).collect();
         assert!(spread.len() > 90);
     }

@@ -3,7 +3,7 @@
 use super::{Event, Handle, Readiness, options::Common};
 use crate::{
     error::{Error, Result},
-    raw,
+    raw, tcp,
     time::Instant,
     udp,
 };
@@ -12,6 +12,10 @@ use std::collections::{BTreeSet, VecDeque};
 /// What kind of socket it is.
 #[derive(Debug)]
 pub(crate) enum Body {
+    Stream(Box<tcp::Socket>),
+    /// A connection that a SYN has asked for.
+    Request(Box<tcp::Request>),
+    TimeWait(Box<tcp::TimeWait>),
     Datagram(Box<udp::Socket>),
     Raw(Box<raw::Socket>),
 }

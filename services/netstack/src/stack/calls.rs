@@ -11,6 +11,7 @@ use crate::{
         options::Common,
         table::Body,
     },
+    tcp,
     time::Instant,
     udp,
 };
@@ -21,7 +22,7 @@ impl Stack {
     pub fn socket(&mut self, family: Family, kind: Kind, owner: u32) -> Result<Handle> {
         let limit = self.config.datagram_receive_buffer;
         let (number, body) = match kind {
-            Kind::Stream => return Err(Error::ProtocolNotSupported),
+            Kind::Stream => (protocol::TCP, Body::Stream(Box::new(tcp::Socket::new()))),
             Kind::Datagram => (protocol::UDP, Body::Datagram(Box::new(udp::Socket::new(limit)))),
             Kind::Ping => {
                 let number = if family == Family::V4 { protocol::ICMP } else { protocol::ICMPV6 };
@@ -84,6 +85,8 @@ impl Stack {
         }
         match &entry.body {
             Body::Datagram(_) => self.connect_datagram(socket, remote, now),
+            Body::Stream(_) => self.connect_stream(socket, remote, now),
+            Body::Request(_) | Body::TimeWait(_) => Err(Error::BadHandle),
             Body::Raw(_) => {
                 let path = self.network.route(remote.ip(), entry.common.own_address(), entry.common.interface, now)?;
                 let common = &mut self.sockets.user_mut(socket)?.common;
@@ -96,7 +99,6 @@ impl Stack {
 
     /// shutdown(2).
     pub fn shutdown(&mut self, socket: Handle, how: Shutdown, now: Instant) -> Result<()> {
-        let _ = now;
         let entry = self.sockets.user_mut(socket)?;
         let connected = entry.common.remote.is_some();
         match &mut entry.body {
@@ -110,15 +112,19 @@ impl Stack {
                 self.sockets.notify(socket, if how.reads() { edges } else { Readiness::WRITABLE });
                 Ok(())
             }
-            Body::Raw(_) => Err(Error::NotConnected),
+            Body::Stream(_) => self.shutdown_stream(socket, how, now),
+            Body::Raw(_) | Body::Request(_) | Body::TimeWait(_) => Err(Error::NotConnected),
         }
     }
 
     /// close(2). The handle names nothing afterwards, though a stream may go on by itself for a while.
     pub fn close(&mut self, socket: Handle, now: Instant) -> Result<()> {
-        let _ = now;
         let entry = self.sockets.user_mut(socket)?;
         match &mut entry.body {
+            Body::Stream(_) => {
+                self.close_stream(socket, now);
+                return Ok(());
+            }
             Body::Datagram(datagrams) => {
                 for (interface, group) in std::mem::take(&mut datagrams.groups) {
                     let _ = self.network.leave(interface, group);
@@ -126,6 +132,7 @@ impl Stack {
                 self.release(socket);
             }
             Body::Raw(_) => self.raw.retain(|(_, handle)| *handle != socket),
+            Body::Request(_) | Body::TimeWait(_) => return Err(Error::BadHandle),
         }
         self.sockets.remove(socket);
         Ok(())
@@ -158,6 +165,8 @@ impl Stack {
                 (Body::Datagram(datagrams), SocketOption::ReceiveBuffer(bytes)) => datagrams.queue.limit = bytes.max(2304),
                 (Body::Raw(raw), SocketOption::ReceiveBuffer(bytes)) => raw.queue.limit = bytes.max(2304),
                 (Body::Raw(raw), SocketOption::HeaderIncluded(on)) => raw.header_included = on,
+                (Body::Stream(stream), SocketOption::ReceiveBuffer(bytes)) => stream.set_receive_buffer(bytes.max(2304)),
+                (Body::Stream(stream), SocketOption::SendBuffer(bytes)) => stream.set_send_buffer(bytes.max(4608)),
                 (_, SocketOption::SendBuffer(_)) => {}
                 _ => return Err(Error::NoProtocol),
             }

@@ -1,6 +1,6 @@
 //! What a stack is made with: its secret, its limits, and the settings that /proc/sys/net has.
 
-use crate::random::Key;
+use crate::{random::Key, tcp::Settings};
 use std::ops::RangeInclusive;
 
 /// Bounds on memory.
@@ -33,6 +33,8 @@ pub struct Config {
     pub local_ports: RangeInclusive<u16>,
     /// Default receive buffer of a datagram socket in bytes (`rmem_default`).
     pub datagram_receive_buffer: usize,
+    /// TCP's settings.
+    pub tcp: Settings,
 }
 
 impl Config {
@@ -51,6 +53,7 @@ impl Config {
             },
             local_ports: 32_768..=60_999,
             datagram_receive_buffer: 212_992,
+            tcp: Settings::default(),
         }
     }
 }

@@ -103,6 +103,7 @@ impl Stack {
                 self.bind_any(socket)?;
             }
             Body::Raw(_) => {}
+            Body::Stream(_) | Body::Request(_) | Body::TimeWait(_) => return Err(Error::NotSupported),
         }
         let entry = self.sockets.user(socket)?;
         let common = &entry.common;
@@ -129,7 +130,9 @@ impl Stack {
                 }
                 udp::emit(&path, local, destination, data)
             }
-            Body::Datagram(_) => (echo(&header, local.port(), data)?, Work::default()),
+            Body::Datagram(_) | Body::Stream(_) | Body::Request(_) | Body::TimeWait(_) => {
+                (echo(&header, local.port(), data)?, Work::default())
+            }
         };
         self.network.send(&path, &header, packet, work, now)?;
         Ok(data.len())
@@ -165,6 +168,7 @@ impl Stack {
         let (queue, shut) = match &mut entry.body {
             Body::Datagram(datagrams) => (&mut datagrams.queue, datagrams.read_shut),
             Body::Raw(raw) => (&mut raw.queue, false),
+            Body::Stream(_) | Body::Request(_) | Body::TimeWait(_) => return Err(Error::NotSupported),
         };
         let message = if peek { queue.front().cloned() } else { queue.pop() };
         match message {
@@ -182,7 +186,7 @@ impl Stack {
     pub fn receive_error(&mut self, socket: Handle) -> Result<QueuedError> {
         match &mut self.sockets.user_mut(socket)?.body {
             Body::Datagram(datagrams) => datagrams.errors.pop_front().ok_or(Error::WouldBlock),
-            Body::Raw(_) => Err(Error::WouldBlock),
+            _ => Err(Error::WouldBlock),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
 use std::net::SocketAddr;
 
 impl Stack {
-    pub(super) fn deliver(&mut self, datagram: &Datagram<'_>, now: Instant) {
+    pub(super) fn deliver(&mut self, datagram: &Datagram<'_>, size: usize, now: Instant) {
         let taken_raw = self.deliver_raw(datagram);
         match (datagram.protocol, datagram.source.is_ipv4()) {
             (protocol::ICMP, true) => {
@@ -31,6 +31,7 @@ impl Stack {
             }
             (protocol::IGMP, true) => self.network.igmp(datagram, now),
             (protocol::UDP, _) => self.deliver_udp(datagram, now),
+            (protocol::TCP, _) => self.deliver_tcp(datagram, size, now),
             _ if taken_raw => {}
             _ => {
                 self.network.counters.drop(Drop::UnknownProtocol);
@@ -117,14 +118,22 @@ impl Stack {
 
     /// An error that ICMP reports is for whoever sent what it quotes.
     fn report(&mut self, report: &Report, now: Instant) {
+        let ends = Ends { protocol: report.protocol, local: report.local, remote: report.remote };
+        let connection = self.demux.connection(&ends);
+        // A sequence number can be checked: nothing else is changed for a forgery (RFC 5927).
+        if report.protocol == protocol::TCP && !connection.is_some_and(|handle| self.believes(handle, report)) {
+            return self.network.counters.drop(Drop::IcmpIgnored);
+        }
         if let Meaning::TooBig(mtu) = report.meaning {
             let current = self.network.route(report.remote.ip(), None, None, now).map_or(usize::MAX, |path| path.mtu);
             self.network.path_mtus.learn(report.remote.ip(), mtu, current, now);
         }
-        let ends = Ends { protocol: report.protocol, local: report.local, remote: report.remote };
+        if let Some(handle) = connection.filter(|_| report.protocol == protocol::TCP) {
+            return self.report_stream(handle, report, now);
+        }
         let first = self.network.interfaces.iter().find(|one| one.has(report.local.ip())).map(|one| one.id);
         let bound = || first.and_then(|interface| self.demux.bound(&ends, interface));
-        let Some(handle) = self.demux.connection(&ends).or_else(bound) else { return };
+        let Some(handle) = connection.or_else(bound) else { return };
         self.report_to(handle, report);
     }
 
@@ -154,15 +163,9 @@ impl Stack {
             self.report(&report, now);
         }
     }
+}
 
-    /// A socket's time has come.
-    pub(super) fn timer(&mut self, handle: Handle, now: Instant) {
-        let _ = (handle, now);
-    }
-
-    /// Lets one socket send. False if there is none, or no room.
-    pub(super) fn work(&mut self, now: Instant) -> bool {
-        let _ = now;
-        self.network.has_room() && self.sockets.next_output().is_some()
-    }
+/// Whether a sequence number that a report quotes lies in what is in flight.
+pub(super) fn reporter_is_about(seq: u64, una: u64, next: u64) -> bool {
+    (una..=next).contains(&seq)
 }

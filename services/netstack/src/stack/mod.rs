@@ -14,7 +14,10 @@ pub mod config;
 pub mod counters;
 pub(crate) mod datagram;
 mod input;
+mod listen;
 mod queries;
+pub(crate) mod stream;
+mod tcp;
 
 pub use config::{Config, Limits};
 pub use counters::{Counters, Drop};
@@ -22,12 +25,18 @@ pub use counters::{Counters, Drop};
 use crate::{
     error::{Error, Result},
     ip::{Prefix, Route},
-    link::{EthernetAddress, InterfaceAddress, InterfaceConfig, InterfaceId, NeighbourInfo, offload::Received},
+    link::{EthernetAddress, InterfaceAddress, InterfaceConfig, InterfaceId, NeighbourInfo, gro::merge, offload::Received},
     network::{Frame, Network},
-    socket::{Event, Readiness, demux::Demux, port::Ports, table::Entry, table::Table},
+    socket::{
+        Event, Handle, Readiness,
+        demux::Demux,
+        port::Ports,
+        table::{Body, Entry, Table},
+    },
+    tcp::Settings,
     time::{Instant, earlier},
 };
-use std::net::IpAddr;
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
 /// A host's TCP/IP.
 #[derive(Debug)]
@@ -38,7 +47,11 @@ pub struct Stack {
     demux: Demux,
     ports: Ports,
     /// Raw sockets by protocol.
-    raw: Vec<(u8, crate::socket::Handle)>,
+    raw: Vec<(u8, Handle)>,
+    /// TCP's settings, shared with the connections that began with them.
+    tcp: Arc<Settings>,
+    /// The oldest first.
+    time_waits: VecDeque<Handle>,
 }
 
 impl Stack {
@@ -50,6 +63,8 @@ impl Stack {
             demux: Demux::new(config.key.derive(10)),
             ports: Ports::new(config.local_ports.clone(), config.key.derive(11), &mut network.random),
             raw: Vec::new(),
+            tcp: Arc::new(config.tcp.clone()),
+            time_waits: VecDeque::new(),
             network,
             config,
         }
@@ -125,6 +140,11 @@ impl Stack {
         &self.network.counters
     }
 
+    /// Bytes of fragments that wait for others.
+    pub fn reassembly_bytes(&self) -> usize {
+        self.network.reassembly_bytes()
+    }
+
     /// How many sockets there are, the stack's own included.
     pub fn socket_count(&self) -> usize {
         self.sockets.len()
@@ -133,7 +153,19 @@ impl Stack {
     /// Takes a frame that came in on an interface.
     pub fn receive(&mut self, interface: InterfaceId, frame: &[u8], told: Received, now: Instant) {
         if let Some(datagram) = self.network.receive(interface, frame, told, now) {
-            self.deliver(&datagram, now);
+            self.deliver(&datagram, usize::from(told.segment_size), now);
+        }
+    }
+
+    /// Takes frames that came in together: successive segments of one connection are put together first.
+    pub fn receive_batch<'a>(
+        &mut self,
+        interface: InterfaceId,
+        frames: impl IntoIterator<Item = (&'a [u8], Received)>,
+        now: Instant,
+    ) {
+        for frame in merge(frames) {
+            self.receive(interface, &frame.bytes, frame.told, now);
         }
     }
 
@@ -146,7 +178,7 @@ impl Stack {
             if let Some(looped) = self.network.pop_looped() {
                 let told = Received { checksum_known: true, segment_size: looped.segment_size };
                 if let Some(datagram) = self.network.receive_ip(looped.interface, looped.packet.as_ref(), false, told, now) {
-                    self.deliver(&datagram, now);
+                    self.deliver(&datagram, usize::from(looped.segment_size), now);
                 }
                 continue;
             }
@@ -178,7 +210,7 @@ impl Stack {
     }
 
     /// What a socket is ready for.
-    pub fn readiness(&self, socket: crate::socket::Handle) -> Result<Readiness> {
+    pub fn readiness(&self, socket: Handle) -> Result<Readiness> {
         self.sockets.user(socket).map(readiness)
     }
 
@@ -191,10 +223,11 @@ impl Stack {
 }
 
 fn readiness(entry: &Entry) -> Readiness {
-    use crate::socket::table::Body;
     let error = entry.common.error.is_some();
     match &entry.body {
         Body::Datagram(socket) => socket.readiness(error),
         Body::Raw(socket) => socket.readiness(error),
+        Body::Stream(socket) => socket.readiness(),
+        Body::Request(_) | Body::TimeWait(_) => Readiness::empty(),
     }
 }

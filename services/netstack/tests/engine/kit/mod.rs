@@ -1,6 +1,7 @@
 //! What the tests are made of: hosts, a link between two of them that can be as bad as one likes, and a clock.
 
 pub mod link;
+pub mod script;
 
 use bulkhead_netstack::{
     Config, Stack,
