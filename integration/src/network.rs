@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread::JoinHandle,
@@ -10,6 +10,8 @@ use std::{
 };
 
 use nix::sched::{CloneFlags, setns};
+
+use crate::runtime::eventually;
 
 /// Two namespaces, `10.77.0.1` and `fd77::1` in one, `10.77.0.2` and `fd77::2` in the other, whose interface is called `eth0`.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ impl Network {
             ip(&format!("-n {namespace} link set eth0 up"));
         }
         ip(&format!("-n {sandbox} route add default via 10.77.0.1"));
+        // The link-local address comes when both ends are up.
+        eventually("the link is up", || network.shown("-br addr show dev eth0").contains("fe80::"));
         network
     }
 
@@ -71,6 +75,22 @@ impl Network {
             setns(namespace, CloneFlags::CLONE_NEWNET).expect("a test runs as root");
             act()
         })
+    }
+
+    /// A listener of the peer's, which gives the bytes of one connection back until they end, and returns how many there were and who
+    /// sent them.
+    pub fn echoes(&self, address: IpAddr) -> (u16, JoinHandle<(u64, SocketAddr)>) {
+        let listener = self.in_peer(move || TcpListener::bind((address, 0)).expect("a port is free"));
+        let listener = listener.join().expect("it can be bound");
+        let port = listener.local_addr().expect("it is bound").port();
+        let thread = std::thread::spawn(move || {
+            let (stream, from) = listener.accept().expect("somebody comes");
+            let (mut input, mut output) = (&stream, &stream);
+            let bytes = std::io::copy(&mut input, &mut output).expect("it is given back");
+            stream.shutdown(std::net::Shutdown::Write).expect("it was not shut down");
+            (bytes, from)
+        });
+        (port, thread)
     }
 
     /// A socket of the peer's, which answers so many datagrams with themselves in capitals and then returns who sent the last.

@@ -22,15 +22,26 @@ pub fn allowed_cpus() -> Result<Vec<u32>, Errno> {
     Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).map(|cpu| cpu as u32).collect())
 }
 
-/// Starts a thread for the life of the process that stays on `cpu`, and returns once it runs there. A CPU that went offline meanwhile
-/// is no reason to fail: the thread then runs where it may.
+/// As [`spawn`], with a thread that stays on `cpu`. A CPU that went offline meanwhile is no reason to fail: the thread then runs where
+/// it may.
+pub fn spawn_on(cpu: u32, name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    start(Some(cpu), name, body)
+}
+
+/// Starts a thread for the life of the process, and returns once it runs.
 ///
 /// What starting a thread needs of the host is then over, and the process can be sealed. What ending one needs is not allowed either,
 /// so that the thread sleeps for ever when `body` returns.
-pub fn spawn_on(cpu: u32, name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    start(None, name, body)
+}
+
+fn start(cpu: Option<u32>, name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     let (started, has_started) = mpsc::sync_channel::<()>(1);
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        if let Err(error) = pin_to(cpu) {
+        if let Some(cpu) = cpu
+            && let Err(error) = pin_to(cpu)
+        {
             tracing::warn!(cpu, %error, "cannot pin a thread to its CPU");
         }
         own_hash_key();

@@ -8,9 +8,9 @@ use nix::{
 
 /// Runs `body` in a child process, and tells how it ended. The child exits with 0 when `body` returns true.
 fn in_child(body: impl FnOnce() -> bool) -> WaitStatus {
+    let loader = crate::code::tests::loader();
     // SAFETY: the child runs `body` and exits without returning into the test harness. The tests' bodies allocate, which glibc
     // makes safe after a fork, and take no other lock that another thread may hold.
-    let loader = crate::code::tests::loader();
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             let ok = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);

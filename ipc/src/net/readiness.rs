@@ -30,7 +30,9 @@ const BIT_WORDS: usize = SLOTS as usize / 64;
 const SUMMARY_WORDS: usize = BIT_WORDS / 64;
 /// Where the sockets' words begin, in words of 32 bits.
 const STATES: usize = 2 * (SUMMARY_WORDS + BIT_WORDS);
-const BYTES: usize = 4 * (STATES + SLOTS as usize);
+/// Where the words begin that say how many bytes each stream would take.
+const ROOMS: usize = STATES + SLOTS as usize;
+const BYTES: usize = 4 * (ROOMS + SLOTS as usize);
 /// Where the edges are in a socket's word.
 const EDGES: u32 = 16;
 
@@ -94,7 +96,19 @@ impl Board {
     }
 
     fn state(&self, slot: u32) -> Option<&AtomicU32> {
-        self.memory.words32()[STATES..].get(slot as usize)
+        self.memory.words32()[STATES..ROOMS].get(slot as usize)
+    }
+
+    /// By netstack: how many bytes a stream would take now.
+    pub fn set_room(&self, slot: u32, bytes: usize) {
+        if let Some(room) = self.memory.words32()[ROOMS..].get(slot as usize) {
+            room.store(u32::try_from(bytes).unwrap_or(u32::MAX), Release);
+        }
+    }
+
+    /// By the sentry: the same.
+    pub fn room(&self, slot: u32) -> usize {
+        self.memory.words32()[ROOMS..].get(slot as usize).map_or(0, |room| room.load(Acquire) as usize)
     }
 
     /// By netstack: the state of a new socket, to which nothing has happened yet.

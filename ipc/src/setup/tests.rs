@@ -72,7 +72,7 @@ fn roles() -> [Role; 4] {
             }],
         }),
         Role::Gofer(GoferSetup { cpus: vec![], roots: vec![RootSpec { path: b"/srv".to_vec(), readonly: true }] }),
-        Role::Netstack(NetstackSetup {}),
+        Role::Netstack(NetstackSetup { cpus: vec![1] }),
     ]
 }
 

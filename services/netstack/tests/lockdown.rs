@@ -3,6 +3,7 @@
 use bulkhead_ipc::{
     channel::Channel,
     debug::proto::{GetPolicyRequest, GetStatsRequest, GetVersionRequest, SetLogFilterRequest, debug_client::DebugClient},
+    net::readiness,
     setup::{NetstackSetup, Report, Role, Setup},
 };
 use std::{
@@ -57,11 +58,13 @@ fn start(name: &str) -> (Service, Report) {
     }
     let child = command.spawn().unwrap();
     drop(theirs);
-    let setup =
-        Setup { sandbox: "c1".into(), log_filter: "info".into(), log_json: false, role: Role::Netstack(NetstackSetup {}) };
+    // Nobody calls it: there is a thread per CPU that it is told of.
+    let role = Role::Netstack(NetstackSetup { cpus: Vec::new() });
+    let setup = Setup { sandbox: "c1".into(), log_filter: "info".into(), log_json: false, role };
+    let readiness = readiness::Fds::new().unwrap();
     let mut message = Vec::new();
     setup.encode(&mut message);
-    control.send(&message, &[log_end.as_fd(), listener.as_fd()]).unwrap();
+    control.send(&message, &[log_end.as_fd(), listener.as_fd(), readiness.memory.as_fd(), readiness.event.as_fd()]).unwrap();
     drop(log_end);
     control.receive(&mut message).unwrap();
     let report = Report::decode(&message).unwrap();

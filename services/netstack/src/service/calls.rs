@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bulkhead_ipc::{
     Errno,
-    net::{DATA_LIMIT, Interface, RECEIVE_PEEK, RECEIVE_URGENT, Reply, Request, SEND_URGENT, SocketId},
+    net::{DATA_LIMIT, Interface, RECEIVE_PEEK, RECEIVE_URGENT, Reply, Request, SEND_MORE, SEND_URGENT, SocketId},
 };
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     errno, options,
 };
 use crate::{
-    Error, SendOptions, Stack,
+    Error, SendOptions, Stack, WriteOptions,
     link::Medium,
     socket::{Family, Handle, Kind, Shutdown},
     time::Instant,
@@ -65,7 +65,11 @@ fn carry_out(stack: &mut Stack, request: Request, now: Instant) -> Result<Reply,
         Request::Bind { socket, address } => done(stack.bind(handle(socket), address)),
         Request::Connect { socket, peer: Some(peer) } => done(stack.connect(handle(socket), peer, now)),
         Request::Connect { socket, peer: None } => done(stack.disconnect(handle(socket))),
-        Request::Listen { .. } | Request::Accept { .. } => Err(Errno::EOPNOTSUPP),
+        Request::Listen { socket, backlog } => done(stack.listen(handle(socket), backlog as usize)),
+        Request::Accept { socket } => {
+            let (socket, peer) = stack.accept(handle(socket)).map_err(errno)?;
+            Ok(Reply::Accepted { socket: id(socket), peer })
+        }
         Request::Shutdown { socket, read, write } => {
             let how = match (read, write) {
                 (true, true) => Shutdown::Both,
@@ -117,7 +121,12 @@ fn send(
     flags: u32,
     now: Instant,
 ) -> Result<Reply, Errno> {
-    if flags & SEND_URGENT != 0 {
+    let urgent = flags & SEND_URGENT != 0;
+    if stack.stream_options(socket).is_ok() {
+        let options = WriteOptions { more: flags & SEND_MORE != 0, urgent };
+        return stack.send(socket, data, options, now).map(|sent| Reply::Sent(sent as u32)).map_err(errno);
+    }
+    if urgent {
         return Err(Errno::EOPNOTSUPP);
     }
     let sent = stack.send_to(socket, data, to, &SendOptions::default(), now).map_err(errno)?;
@@ -125,12 +134,15 @@ fn send(
 }
 
 fn receive(stack: &mut Stack, socket: Handle, room: u32, flags: u32, now: Instant) -> Result<Reply, Errno> {
-    let _ = now;
-    if flags & RECEIVE_URGENT != 0 {
-        return Err(Errno::EINVAL);
-    }
     let room = (room as usize).min(DATA_LIMIT);
-    match stack.receive_from(socket, flags & RECEIVE_PEEK != 0) {
+    let (peek, urgent) = (flags & RECEIVE_PEEK != 0, flags & RECEIVE_URGENT != 0);
+    if stack.stream_options(socket).is_ok() {
+        return receive_stream(stack, socket, room, peek, urgent, now);
+    }
+    if urgent {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    match stack.receive_from(socket, peek) {
         Ok(mut message) => {
             let length = message.data.len() as u32;
             message.data.truncate(room);
@@ -140,6 +152,29 @@ fn receive(stack: &mut Stack, socket: Handle, room: u32, flags: u32, now: Instan
         Err(Error::BrokenPipe) => Ok(Reply::Received { data: Vec::new(), length: 0, from: None }),
         Err(error) => Err(errno(error)),
     }
+}
+
+/// Bytes of a stream; with no room and a peek, how many there are.
+fn receive_stream(
+    stack: &mut Stack,
+    socket: Handle,
+    room: usize,
+    peek: bool,
+    urgent: bool,
+    now: Instant,
+) -> Result<Reply, Errno> {
+    let data = if urgent {
+        vec![stack.recv_urgent(socket, peek).map_err(errno)?]
+    } else if room == 0 && peek {
+        let length = stack.info(socket).map_or(0, |info| info.receive_queue as u32);
+        return Ok(Reply::Received { data: Vec::new(), length, from: None });
+    } else {
+        let mut data = vec![0; room];
+        let length = stack.recv(socket, &mut data, peek, now).map_err(errno)?;
+        data.truncate(length);
+        data
+    };
+    Ok(Reply::Received { length: data.len() as u32, data, from: None })
 }
 
 fn interfaces(stack: &Stack) -> Vec<Interface> {

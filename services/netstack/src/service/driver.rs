@@ -157,6 +157,7 @@ impl Driver {
         }
         let mut news = false;
         while let Some(event) = state.stack.next_event() {
+            self.board.set_room(id(event.socket).slot(), state.stack.send_room(event.socket));
             self.board.publish(id(event.socket).slot(), ready(event.readiness), ready(event.edges));
             news = true;
         }
@@ -167,6 +168,7 @@ impl Driver {
     pub fn show(&self, stack: &Stack, socket: Handle, fresh: bool) {
         let Ok(readiness) = stack.readiness(socket) else { return };
         let slot = id(socket).slot();
+        self.board.set_room(slot, stack.send_room(socket));
         match fresh {
             true => self.board.reset(slot, ready(readiness)),
             false => self.board.update(slot, ready(readiness)),

@@ -5,6 +5,7 @@
 //! | [`driver`] | the one lock, the links' frames, timers, and what the sentry is told of sockets |
 //! | [`link`] | a packet socket of the host |
 //! | [`calls`] | the sentry's requests |
+//! | `info` | struct tcp_info |
 //! | [`options`] | socket options as setsockopt(2) has them |
 //!
 //! One thread a CPU answers the sentry and does what its request brings about, out to the wire; one more takes what comes in and keeps
@@ -12,6 +13,7 @@
 
 mod calls;
 mod driver;
+mod info;
 mod link;
 mod options;
 
@@ -36,8 +38,7 @@ pub fn start(driver: &Arc<Driver>, cpus: &[u32], servers: Vec<Server>) -> std::i
         })?;
     }
     let driver = driver.clone();
-    std::thread::Builder::new().name("links".into()).stack_size(256 << 10).spawn(move || driver.watch())?;
-    Ok(())
+    affinity::spawn("links", move || driver.watch())
 }
 
 /// Answers one connection of the sentry's until it is gone.

@@ -1,14 +1,17 @@
 //! setsockopt(2) and getsockopt(2): numbers and bytes of the guest's to the engine's options and back. What the sentry keeps by itself
 //! (the time-outs, SO_LINGER's wait and the like) does not come here.
 
+use std::time::Duration;
+
 use bulkhead_ipc::Errno;
 
-use super::errno;
+use super::{errno, info};
 use crate::{
-    Stack,
+    Error, Stack,
     ip::Fragmentation,
     link::InterfaceId,
     socket::{Handle, SocketOption},
+    tcp::{Algorithm, StreamOption},
     time::Instant,
 };
 
@@ -85,13 +88,95 @@ fn interface_named(stack: &Stack, value: &[u8]) -> Result<Option<InterfaceId>, E
 
 /// setsockopt(2). ENOPROTOOPT, EINVAL.
 pub(super) fn set(stack: &mut Stack, socket: Handle, level: i32, name: i32, value: &[u8], now: Instant) -> Result<(), Errno> {
-    let _ = now;
+    if let Some(option) = stream_option(level, name, value)? {
+        return match stack.set_stream_option(socket, option, now) {
+            // Options of the socket level can be set on every kind of socket.
+            Err(Error::NoProtocol) if level == libc::SOL_SOCKET => Ok(()),
+            outcome => outcome.map_err(errno),
+        };
+    }
     let option = option(stack, level, name, value)?;
     stack.set_option(socket, option).map_err(errno)
 }
 
+/// The option of streams that a number means, if it means one.
+fn stream_option(level: i32, name: i32, value: &[u8]) -> Result<Option<StreamOption>, Errno> {
+    if !matches!(
+        (level, name),
+        (libc::IPPROTO_TCP, _) | (libc::SOL_SOCKET, libc::SO_KEEPALIVE | libc::SO_OOBINLINE | libc::SO_LINGER)
+    ) {
+        return Ok(None);
+    }
+    if (level, name) == (libc::IPPROTO_TCP, libc::TCP_CONGESTION) {
+        let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
+        return match name {
+            b"cubic" => Ok(Some(StreamOption::Congestion(Algorithm::Cubic))),
+            b"reno" => Ok(Some(StreamOption::Congestion(Algorithm::Reno))),
+            _ => Err(Errno::ENOENT),
+        };
+    }
+    let number = int(value)?;
+    let on = number != 0;
+    let seconds = |most: i32| match number {
+        1.. if number <= most => Ok(Duration::from_secs(number as u64)),
+        _ => Err(Errno::EINVAL),
+    };
+    let count = |most: i32| if (1..=most).contains(&number) { Ok(number as u8) } else { Err(Errno::EINVAL) };
+    Ok(Some(match (level, name) {
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => StreamOption::KeepAlive(on),
+        (libc::SOL_SOCKET, libc::SO_OOBINLINE) => StreamOption::UrgentInline(on),
+        (libc::SOL_SOCKET, _) => StreamOption::ResetOnClose(on && value.get(4..8).is_some_and(|seconds| int(seconds) == Ok(0))),
+        (_, libc::TCP_NODELAY) => StreamOption::NoDelay(on),
+        (_, libc::TCP_CORK) => StreamOption::Cork(on),
+        (_, libc::TCP_QUICKACK) => StreamOption::QuickAck(on),
+        (_, libc::TCP_KEEPIDLE) => StreamOption::KeepIdle(seconds(32_767)?),
+        (_, libc::TCP_KEEPINTVL) => StreamOption::KeepInterval(seconds(32_767)?),
+        (_, libc::TCP_KEEPCNT) => StreamOption::KeepCount(count(127)?),
+        (_, libc::TCP_SYNCNT) => StreamOption::SynRetries(count(127)?),
+        (_, libc::TCP_USER_TIMEOUT) => {
+            let time = u64::try_from(number).map_err(|_| Errno::EINVAL)?;
+            StreamOption::UserTimeout((time != 0).then(|| Duration::from_millis(time)))
+        }
+        (_, libc::TCP_LINGER2) => StreamOption::FinTimeout(Duration::from_secs(number.max(0) as u64)),
+        (_, libc::TCP_MAXSEG) => StreamOption::MaxSegment(u16::try_from(number).map_err(|_| Errno::EINVAL)?),
+        _ => return Err(Errno::ENOPROTOOPT),
+    }))
+}
+
+/// getsockopt(2) of the level IPPROTO_TCP.
+fn get_stream(stack: &Stack, socket: Handle, name: i32) -> Result<Vec<u8>, Errno> {
+    let options = stack.stream_options(socket).map_err(errno)?;
+    let seconds = |time: Option<Duration>, usual: u64| time.map_or(usual, |time| time.as_secs()) as i32;
+    let number = match name {
+        libc::TCP_INFO => return Ok(info::bytes(stack.info(socket).ok().as_ref())),
+        libc::TCP_CONGESTION => {
+            let mut name = if options.algorithm == Some(Algorithm::Reno) { b"reno".to_vec() } else { b"cubic".to_vec() };
+            name.resize(16, 0);
+            return Ok(name);
+        }
+        libc::TCP_NODELAY => options.no_delay.into(),
+        libc::TCP_CORK => options.cork.into(),
+        libc::TCP_QUICKACK => 1,
+        libc::TCP_KEEPIDLE => seconds(options.keep_idle, 7200),
+        libc::TCP_KEEPINTVL => seconds(options.keep_interval, 75),
+        libc::TCP_KEEPCNT => options.keep_count.unwrap_or(9).into(),
+        libc::TCP_SYNCNT => options.syn_retries.unwrap_or(6).into(),
+        libc::TCP_LINGER2 => seconds(options.fin_timeout, 60),
+        libc::TCP_USER_TIMEOUT => options.user_timeout.map_or(0, |time| time.as_millis() as i32),
+        libc::TCP_MAXSEG => match stack.info(socket) {
+            Ok(info) => info.mss as i32,
+            Err(_) => options.max_segment.map_or(536, i32::from),
+        },
+        _ => return Err(Errno::ENOPROTOOPT),
+    };
+    Ok(number.to_ne_bytes().to_vec())
+}
+
 /// getsockopt(2). ENOPROTOOPT.
 pub(super) fn get(stack: &Stack, socket: Handle, level: i32, name: i32) -> Result<Vec<u8>, Errno> {
+    if level == libc::IPPROTO_TCP {
+        return get_stream(stack, socket, name);
+    }
     let common = stack.options(socket).map_err(errno)?;
     let number = match (level, name) {
         (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS) => common.ttl.into(),

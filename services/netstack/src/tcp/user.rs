@@ -46,7 +46,8 @@ impl Connection {
         let needed = self.queued() + bytes.len().min(room);
         let capacity = self.s.store.grow(needed, from, position(self.s.end));
         let taken = bytes.len().min(room).min(capacity.saturating_sub(self.queued()));
-        self.s.blocked |= taken < bytes.len();
+        // Whoever fills the buffer waits for room, whether it has more now or not.
+        self.s.blocked |= taken < bytes.len() || taken == room;
         let taken_bytes = bytes.get(..taken).unwrap_or(&[]);
         self.s.store.write(position(self.s.end), taken_bytes);
         if self.s.board.is_empty() && self.s.next == self.s.end {
@@ -61,6 +62,14 @@ impl Connection {
             self.s.urgent = Some(self.s.end);
         }
         Ok(taken)
+    }
+
+    /// How many bytes [`write`](Connection::write) would take now.
+    pub(crate) fn write_room(&self) -> usize {
+        match self.state {
+            State::Established | State::CloseWait if !self.s.fin => self.s.limit.saturating_sub(self.queued()),
+            _ => 0,
+        }
     }
 
     /// Reads bytes that came in order. None at the end of the stream.

@@ -81,6 +81,11 @@ impl NetClient {
         self.board.ready(socket.slot())
     }
 
+    /// How many bytes a stream would take now.
+    pub fn room(&self, socket: SocketId) -> usize {
+        self.board.room(socket.slot())
+    }
+
     /// Has `queue` woken when something happens to a socket, from now until [`forget`](NetClient::forget).
     pub fn watch(&self, socket: SocketId, queue: &Arc<WaitQueue>) {
         self.waiting.lock().insert(socket.slot(), Arc::downgrade(queue));

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     abi::UserAddress,
     executor::Readiness,
-    socket::{Address, Core, Incoming, Outgoing, Shutdown, Socket, options::Flags},
+    socket::{Address, Core, Incoming, Outgoing, Shutdown, Socket, core::DEFAULT_BUFFER, options::Flags},
     task::{Credentials, Thread, capability},
 };
 
@@ -37,6 +37,10 @@ pub struct InetSocket {
     listening: AtomicBool,
     /// The options of the socket level that netstack knows of.
     told: AtomicU32,
+    /// SO_RCVBUF as netstack knows it; a stream's buffers grow by themselves until they are set.
+    told_receive_buffer: AtomicUsize,
+    /// SO_SNDBUF.
+    told_send_buffer: AtomicUsize,
     /// One sender at a time, so that what was seen to fit does fit.
     sending: Mutex<()>,
 }
@@ -79,6 +83,8 @@ impl InetSocket {
             credentials: credentials.clone(),
             listening: AtomicBool::new(false),
             told: AtomicU32::new(0),
+            told_receive_buffer: AtomicUsize::new(DEFAULT_BUFFER),
+            told_send_buffer: AtomicUsize::new(DEFAULT_BUFFER),
             sending: Mutex::default(),
         })
     }
@@ -163,11 +169,8 @@ impl Socket for InetSocket {
             Some(libc::AF_UNSPEC) => None,
             _ => Some(name::read(self.core.domain, address)?),
         };
-        match self.client.order(&Request::Connect { socket: self.id, peer }) {
-            // On loopback it is made at once.
-            Err(Errno::EINPROGRESS) => self.connected(),
-            outcome => outcome,
-        }
+        // EINPROGRESS even on loopback, where it is made or refused by now: as Linux, which looks only later.
+        self.client.order(&Request::Connect { socket: self.id, peer })
     }
 
     fn name(&self) -> Result<Address, Errno> {
@@ -193,11 +196,12 @@ impl Socket for InetSocket {
             return Err(Errno::EMSGSIZE);
         }
         let _alone = self.sending.lock();
+        let room = if self.is_stream() { self.client.room(self.id) } else { DATA_LIMIT };
         // An error, or an end, is netstack's to tell.
-        if !self.said(Ready::OUT | Ready::ERR | Ready::HUP) {
+        if room == 0 && !self.said(Ready::OUT | Ready::ERR | Ready::HUP) {
             return Err(Errno::EAGAIN);
         }
-        let mut data = vec![0; message.data.remaining().min(DATA_LIMIT)];
+        let mut data = vec![0; message.data.remaining().min(room).min(DATA_LIMIT)];
         let taken = message.data.take(&mut data)?;
         data.truncate(taken);
         let mut flags = 0;
@@ -207,8 +211,13 @@ impl Socket for InetSocket {
             }
         }
         match self.client.call(&Request::Send { socket: self.id, data, to, flags })? {
+            Reply::Sent(0) if room == 0 => Err(Errno::EAGAIN),
             Reply::Sent(sent) if sent as usize == taken => Ok(taken),
-            other => Err(unexpected(&other)),
+            other => {
+                // What was taken from the sender cannot be given back: the stream ends rather than that it has a gap.
+                let _ = self.client.order(&Request::Shutdown { socket: self.id, read: true, write: true });
+                Err(unexpected(&other))
+            }
         }
     }
 
@@ -300,8 +309,14 @@ impl Socket for InetSocket {
     }
 
     fn buffers_changed(&self) {
-        for (name, size) in [(libc::SO_RCVBUF, &self.core.receive_buffer), (libc::SO_SNDBUF, &self.core.send_buffer)] {
-            if let Err(errno) = self.tell(name, size.load(Relaxed) as i32) {
+        for (name, size, told) in [
+            (libc::SO_RCVBUF, &self.core.receive_buffer, &self.told_receive_buffer),
+            (libc::SO_SNDBUF, &self.core.send_buffer, &self.told_send_buffer),
+        ] {
+            let size = size.load(Relaxed);
+            if told.swap(size, Relaxed) != size
+                && let Err(errno) = self.tell(name, size as i32)
+            {
                 tracing::debug!(%errno, name, "netstack does not take a buffer's size");
             }
         }
@@ -325,6 +340,13 @@ impl Socket for InetSocket {
 
     fn close(&self) {
         self.client.forget(self.id);
+        if self.is_stream() && self.core.settings.lock().linger == (true, 0) {
+            let value = [1_i32.to_ne_bytes(), 0_i32.to_ne_bytes()].concat();
+            let request = Request::SetOption { socket: self.id, level: libc::SOL_SOCKET, name: libc::SO_LINGER, value };
+            if let Err(errno) = self.client.order(&request) {
+                tracing::debug!(%errno, "netstack does not reset a connection");
+            }
+        }
         if let Err(errno) = self.client.order(&Request::Close { socket: self.id }) {
             tracing::debug!(%errno, "netstack does not close a socket");
         }
