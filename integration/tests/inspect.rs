@@ -263,7 +263,10 @@ fn graph_shows_processes_their_confinement_and_channels() {
     let drawn = sandbox.say(&["graph", "{}"]);
     assert!(drawn.contains("├─ sentry  pid ") && drawn.contains("│  └─ stub ×") && drawn.contains("running"), "{drawn}");
     let policy = sandbox.say(&["graph", "--policy", "netstack", "{}"]);
-    assert!(policy.starts_with("netstack: seccomp filter, no capabilities") && policy.contains("the parked thread"), "{policy}");
+    assert!(
+        policy.starts_with("netstack: seccomp filter, no capabilities") && policy.contains("orders and fds over the channels"),
+        "{policy}"
+    );
     sandbox.end();
 }
 
@@ -287,7 +290,7 @@ fn debug_asks_every_service_in_both_forms() {
         (&["handles"], "bin"),
         (&["gofer"], "fds handed over"),
         (&["services"], "netstack"),
-        (&["policy", "vfs"], "the parked thread"),
+        (&["policy", "vfs"], "orders and fds over the channels"),
         (&["log", "vfs", "debug"], "vfs: debug"),
     ] {
         let in_text = sandbox.say(&[&["debug", "{}"], arguments].concat());

@@ -126,7 +126,8 @@ fn it_answers_on_its_debug_socket_from_behind_the_filter() {
             let version = client.get_version(GetVersionRequest {}).await.unwrap().into_inner();
             assert_eq!((version.service.as_str(), version.sandbox.as_str()), ("netstack", "c1"));
             let stats = client.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
-            assert_eq!(stats.threads, 2);
+            // The first, two of the debug plane, and the one at the links.
+            assert_eq!(stats.threads, 4);
             assert!(stats.resident_bytes > 0);
             let policy = client.get_policy(GetPolicyRequest {}).await.unwrap().into_inner();
             assert!(policy.rules.iter().all(|rule| !rule.reason.is_empty()) && !policy.rules.is_empty());
