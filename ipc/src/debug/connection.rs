@@ -5,7 +5,9 @@ use super::{
     reactor::{self, Reactor},
 };
 use nix::{errno::Errno, poll::PollFlags};
+use parking_lot::Mutex;
 use std::{
+    any::Any,
     io,
     os::fd::OwnedFd,
     pin::Pin,
@@ -42,19 +44,31 @@ impl Count {
     }
 }
 
+/// Keeps things for as long as a connection is open. Every request has its connection's in its extensions.
+#[derive(Clone, Default)]
+pub struct Keeper(Arc<Mutex<Vec<Box<dyn Any + Send>>>>);
+
+impl Keeper {
+    /// Lets go of `thing` when the connection has ended.
+    pub fn keep(&self, thing: impl Any + Send) {
+        self.0.lock().push(Box::new(thing));
+    }
+}
+
 /// An open connection.
 pub(super) struct Connection {
     socket: Arc<OwnedFd>,
     reactor: Arc<Reactor>,
     rewriter: Rewriter,
     count: Count,
+    keeper: Keeper,
 }
 
 impl Connection {
     /// Of a socket that the reactor has accepted.
     pub(super) fn new(socket: Arc<OwnedFd>, reactor: Arc<Reactor>, count: &Count) -> Connection {
         count.0.send_modify(|open| *open += 1);
-        Connection { socket, reactor, rewriter: Rewriter::new(), count: count.clone() }
+        Connection { socket, reactor, rewriter: Rewriter::new(), count: count.clone(), keeper: Keeper::default() }
     }
 
     /// What was tried, or a wait for the socket to be ready.
@@ -77,9 +91,11 @@ impl Drop for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Keeper;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Keeper {
+        self.keeper.clone()
+    }
 }
 
 impl AsyncRead for Connection {

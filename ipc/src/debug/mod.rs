@@ -16,6 +16,7 @@ mod server;
 mod stats;
 
 pub(crate) use common::Common;
+pub use connection::Keeper;
 pub use server::Plane;
 pub(crate) use stats::Stats;
 

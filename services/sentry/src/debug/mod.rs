@@ -10,7 +10,7 @@ mod tasks;
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use bulkhead_ipc::debug::Plane;
+use bulkhead_ipc::debug::{Keeper, Plane};
 use parking_lot::Mutex;
 use tonic::{Request, Response, Status};
 
@@ -114,18 +114,23 @@ impl Sentry for Debugger {
         &self,
         request: Request<TraceSyscallsRequest>,
     ) -> Result<Response<Self::TraceSyscallsStream>, Status> {
-        let request = request.into_inner();
+        let (connection, request) = (keeper(&request), request.into_inner());
         request.pids.iter().try_for_each(|&number| self.task(number).map(drop))?;
         let kernel = self.kernel()?;
-        syscalls::trace(&kernel, &request).map(Response::new)
+        syscalls::trace(&kernel, connection, &request).map(Response::new)
     }
 
     async fn syscall_stats(&self, request: Request<SyscallStatsRequest>) -> Result<Response<Self::SyscallStatsStream>, Status> {
-        let request = request.into_inner();
+        let (connection, request) = (keeper(&request), request.into_inner());
         request.pids.iter().try_for_each(|&number| self.task(number).map(drop))?;
         let kernel = self.kernel()?;
-        syscalls::stats(&kernel, &request).map(Response::new)
+        syscalls::stats(&kernel, connection, &request).map(Response::new)
     }
+}
+
+/// What keeps things for as long as a request's connection is open.
+fn keeper<T>(request: &Request<T>) -> Keeper {
+    request.extensions().get().cloned().unwrap_or_default()
 }
 
 /// Something that may ask vfs, found out on a worker.

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use bulkhead_ipc::debug::Keeper;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::Status;
@@ -34,10 +35,20 @@ const GATHER: Duration = Duration::from_millis(10);
 /// Least time between two reports of counts.
 const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Messages for a client. The session ends with them.
+/// Messages for a client. The session ends with them; when the container has ended, with the connection, for the last of them is still
+/// to be written out then.
 pub struct Reports<T> {
     receiver: mpsc::Receiver<Result<T, Status>>,
-    _session: Handle,
+    session: Option<Handle>,
+    connection: Keeper,
+}
+
+impl<T> Drop for Reports<T> {
+    fn drop(&mut self) {
+        if let Some(handle) = self.session.take().filter(|handle| handle.session().is_finished()) {
+            self.connection.keep(handle);
+        }
+    }
 }
 
 impl<T> Stream for Reports<T> {
@@ -49,7 +60,11 @@ impl<T> Stream for Reports<T> {
 }
 
 /// Begins to trace.
-pub(super) fn trace(kernel: &Kernel, request: &TraceSyscallsRequest) -> Result<Reports<TraceSyscallsResponse>, Status> {
+pub(super) fn trace(
+    kernel: &Kernel,
+    connection: Keeper,
+    request: &TraceSyscallsRequest,
+) -> Result<Reports<TraceSyscallsResponse>, Status> {
     let filter = Filter::of(&request.pids, request.follow)
         .with_calls(CallSet::parse(&request.calls).map_err(bad)?)
         .with_errors(&request.errnos, request.failed)
@@ -58,18 +73,22 @@ pub(super) fn trace(kernel: &Kernel, request: &TraceSyscallsRequest) -> Result<R
     let or = |value: u32, default: u32, most: u32| if value == 0 { default } else { value.min(most) };
     let buffered = or(request.buffered_events, BUFFERED, BUFFERED);
     let string = or(request.string_bytes, STRING, MOST_STRING);
-    begin(kernel, Session::events(filter, buffered as usize, string as usize), send_events)
+    begin(kernel, connection, Session::events(filter, buffered as usize, string as usize), send_events)
 }
 
 /// Begins to count.
-pub(super) fn stats(kernel: &Kernel, request: &SyscallStatsRequest) -> Result<Reports<SyscallStatsResponse>, Status> {
+pub(super) fn stats(
+    kernel: &Kernel,
+    connection: Keeper,
+    request: &SyscallStatsRequest,
+) -> Result<Reports<SyscallStatsResponse>, Status> {
     let filter = Filter::of(&request.pids, request.follow).with_calls(CallSet::parse(&request.calls).map_err(bad)?);
     let interval = match request.interval_milliseconds {
         0 => Duration::from_secs(1),
         milliseconds => Duration::from_millis(milliseconds.into()).max(LEAST_INTERVAL),
     };
     let reports = request.reports;
-    begin(kernel, Session::counts(filter), move |session, sender| send_counts(session, sender, interval, reports))
+    begin(kernel, connection, Session::counts(filter), move |session, sender| send_counts(session, sender, interval, reports))
 }
 
 fn bad(error: BadFilter) -> Status {
@@ -78,6 +97,7 @@ fn bad(error: BadFilter) -> Status {
 
 fn begin<T, F>(
     kernel: &Kernel,
+    connection: Keeper,
     session: Session,
     send: impl FnOnce(Arc<Session>, mpsc::Sender<Result<T, Status>>) -> F,
 ) -> Result<Reports<T>, Status>
@@ -88,7 +108,7 @@ where
     let handle = kernel.tracer.open(session).ok_or_else(too_many)?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(send(handle.session().clone(), sender));
-    Ok(Reports { receiver, _session: handle })
+    Ok(Reports { receiver, session: Some(handle), connection })
 }
 
 async fn send_events(session: Arc<Session>, sender: mpsc::Sender<Result<TraceSyscallsResponse, Status>>) {

@@ -50,8 +50,6 @@ use decode::Decoder;
 const MOST_SESSIONS: usize = 16;
 /// How long the end of the container waits until clients have what was gathered for them.
 const LAST_WORDS: u64 = 1_000_000_000;
-/// A session ends when its connection has the last message, which then has so long to write it out.
-const WRITING_OUT: u64 = 20_000_000;
 /// How often it looks meanwhile.
 const LOOK: u64 = 5_000_000;
 
@@ -169,7 +167,6 @@ impl Tracer {
         while self.is_on() && executor::now() < deadline {
             executor::sleep_until(executor::now().saturating_add(LOOK)).await;
         }
-        executor::sleep_until(executor::now().saturating_add(WRITING_OUT)).await;
     }
 }
 
