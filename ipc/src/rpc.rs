@@ -8,6 +8,8 @@
 //! Invariant: after an error on a connection it is not used again; every later call answers [`RpcError::Closed`].
 #![forbid(unsafe_code)]
 
+mod typed;
+
 pub use crate::ring::MAX_MESSAGE;
 use crate::{
     channel::{Channel, ChannelError},
@@ -17,6 +19,7 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
     time::Duration,
 };
+pub use typed::{Answer, Answered, Asker, Question};
 
 /// Fds with one message at most.
 pub const MAX_FDS: usize = 64;
@@ -212,6 +215,9 @@ pub enum RpcError {
     /// The message came, but this process may not have the fds that came with it. The connection is as good as before.
     #[error("this process has too many open files")]
     OutOfFiles,
+    /// What it sent is no message of the protocol.
+    #[error("the other service sent nonsense: {0}")]
+    Message(#[from] crate::DecodeError),
     /// A host call failed.
     #[error("cannot {0}: {1}")]
     Host(&'static str, crate::Errno),

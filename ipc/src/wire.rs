@@ -90,3 +90,47 @@ pub(crate) fn count(length: u32, limit: u32, what: &'static str) -> Result<usize
 pub(crate) fn list_length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
+
+/// Gives a protocol's requests and replies their form on the wire, by the functions that put them there and get them.
+macro_rules! protocol {
+    ($request:ident: $put_request:path, $get_request:path; $reply:ident: $put_reply:path, $get_reply:path) => {
+        $crate::wire::protocol!(@message $request, $put_request, $get_request);
+        $crate::wire::protocol!(@message $reply, $put_reply, $get_reply);
+
+        impl $crate::rpc::Question for $request {
+            type Answer = $reply;
+            fn encode(&self, into: &mut Vec<u8>) {
+                $request::encode(self, into);
+            }
+            fn decode(bytes: &[u8]) -> Result<$request, $crate::DecodeError> {
+                $request::decode(bytes)
+            }
+        }
+
+        impl $crate::rpc::Answer for $reply {
+            fn refusal(errno: $crate::Errno) -> $reply {
+                $reply::Error(errno)
+            }
+            fn encode(&self, into: &mut Vec<u8>) {
+                $reply::encode(self, into);
+            }
+            fn decode(bytes: &[u8]) -> Result<$reply, $crate::DecodeError> {
+                $reply::decode(bytes)
+            }
+        }
+    };
+    (@message $message:ident, $put:path, $get:path) => {
+        impl $message {
+            /// Replaces `into` by this message's bytes.
+            pub fn encode(&self, into: &mut Vec<u8>) {
+                $crate::wire::encode(into, |message| $put(self, message.init_root()));
+            }
+
+            /// Reads and checks a message.
+            pub fn decode(bytes: &[u8]) -> Result<$message, $crate::DecodeError> {
+                $crate::wire::decode(bytes, |message| $get(message.get_root()?))
+            }
+        }
+    };
+}
+pub(crate) use protocol;

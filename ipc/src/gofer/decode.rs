@@ -5,22 +5,8 @@ use super::{Entry, Handle, Reply, Request, WALK_LIMIT};
 use crate::{
     Errno, gofer_capnp as schema,
     vfs::decode::{LIST_LIMIT, NAME_LIMIT, PATH_LIMIT, VALUE_LIMIT, get_attributes, get_entries, get_set_time, get_statistics},
-    wire::{self, DecodeError, bounded, count},
+    wire::{DecodeError, bounded, count},
 };
-
-impl Request {
-    /// Reads and checks a request.
-    pub fn decode(bytes: &[u8]) -> Result<Request, DecodeError> {
-        wire::decode(bytes, |message| get_request(message.get_root()?))
-    }
-}
-
-impl Reply {
-    /// Reads and checks a reply.
-    pub fn decode(bytes: &[u8]) -> Result<Reply, DecodeError> {
-        wire::decode(bytes, |message| get_reply(message.get_root()?))
-    }
-}
 
 /// Checks one component of a path.
 fn component(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
@@ -37,7 +23,7 @@ fn attribute_name(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
     bounded(bytes, NAME_LIMIT, "name of an attribute")
 }
 
-fn get_request(from: schema::request::Reader<'_>) -> Result<Request, DecodeError> {
+pub(super) fn get_request(from: schema::request::Reader<'_>) -> Result<Request, DecodeError> {
     use schema::request::Which;
     let handle = Handle(from.get_handle());
     let other = Handle(from.get_other());
@@ -104,7 +90,7 @@ fn get_request(from: schema::request::Reader<'_>) -> Result<Request, DecodeError
     })
 }
 
-fn get_reply(from: schema::reply::Reader<'_>) -> Result<Reply, DecodeError> {
+pub(super) fn get_reply(from: schema::reply::Reader<'_>) -> Result<Reply, DecodeError> {
     use schema::reply::Which;
     Ok(match from.which()? {
         Which::Error(number) => Reply::Error(Errno::new(number)),

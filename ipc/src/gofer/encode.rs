@@ -4,24 +4,10 @@ use super::{Entry, Reply, Request};
 use crate::{
     gofer_capnp as schema,
     vfs::encode::{put_attributes, put_entries, put_set_time, put_statistics},
-    wire::{self, list_length},
+    wire::list_length,
 };
 
-impl Request {
-    /// Replaces `into` by this request's bytes.
-    pub fn encode(&self, into: &mut Vec<u8>) {
-        wire::encode(into, |message| put_request(self, message.init_root()));
-    }
-}
-
-impl Reply {
-    /// Replaces `into` by this reply's bytes.
-    pub fn encode(&self, into: &mut Vec<u8>) {
-        wire::encode(into, |message| put_reply(self, message.init_root()));
-    }
-}
-
-fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
+pub(super) fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
     match request {
         Request::Attach { root } => to.init_attach().set_root(*root),
         Request::Walk { base, names } => {
@@ -142,7 +128,7 @@ fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
     }
 }
 
-fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
+pub(super) fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
     match reply {
         Reply::Error(errno) => to.set_error(errno.number()),
         Reply::Done => to.set_done(()),

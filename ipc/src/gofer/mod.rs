@@ -173,3 +173,8 @@ pub enum Reply {
 
 /// Names of one walk at most.
 pub const WALK_LIMIT: usize = 32;
+
+crate::wire::protocol! {
+    Request: encode::put_request, decode::get_request;
+    Reply: encode::put_reply, decode::get_reply
+}

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use super::{DATA_LIMIT, Interface, Reply, Request, SocketId, VALUE_LIMIT};
 use crate::{
     Errno, net_capnp as schema,
-    wire::{self, DecodeError, bounded, count},
+    wire::{DecodeError, bounded, count},
 };
 
 /// IFNAMSIZ without its NUL.
@@ -13,21 +13,7 @@ const NAME_LIMIT: usize = 15;
 /// Interfaces, and addresses of one, at most.
 const LIST_LIMIT: u32 = 1024;
 
-impl Request {
-    /// Reads and checks a request.
-    pub fn decode(bytes: &[u8]) -> Result<Request, DecodeError> {
-        wire::decode(bytes, |message| get_request(message.get_root()?))
-    }
-}
-
-impl Reply {
-    /// Reads and checks a reply.
-    pub fn decode(bytes: &[u8]) -> Result<Reply, DecodeError> {
-        wire::decode(bytes, |message| get_reply(message.get_root()?))
-    }
-}
-
-fn get_request(from: schema::request::Reader<'_>) -> Result<Request, DecodeError> {
+pub(super) fn get_request(from: schema::request::Reader<'_>) -> Result<Request, DecodeError> {
     use schema::request::Which;
     let socket = SocketId(from.get_socket());
     let flags = from.get_flags();
@@ -61,7 +47,7 @@ fn get_request(from: schema::request::Reader<'_>) -> Result<Request, DecodeError
     })
 }
 
-fn get_reply(from: schema::reply::Reader<'_>) -> Result<Reply, DecodeError> {
+pub(super) fn get_reply(from: schema::reply::Reader<'_>) -> Result<Reply, DecodeError> {
     use schema::reply::Which;
     let address = |from| endpoint(from)?.ok_or(DecodeError::Invalid("an address"));
     Ok(match from.which()? {

@@ -3,26 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Interface, Reply, Request};
-use crate::{
-    net_capnp as schema,
-    wire::{self, list_length},
-};
+use crate::{net_capnp as schema, wire::list_length};
 
-impl Request {
-    /// Replaces `into` by this request's bytes.
-    pub fn encode(&self, into: &mut Vec<u8>) {
-        wire::encode(into, |message| put_request(self, message.init_root()));
-    }
-}
-
-impl Reply {
-    /// Replaces `into` by this reply's bytes.
-    pub fn encode(&self, into: &mut Vec<u8>) {
-        wire::encode(into, |message| put_reply(self, message.init_root()));
-    }
-}
-
-fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
+pub(super) fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
     match request {
         Request::Open { family, kind, protocol, owner } => {
             let mut to = to.init_open();
@@ -99,7 +82,7 @@ fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
     }
 }
 
-fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
+pub(super) fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
     match reply {
         Reply::Error(errno) => to.set_error(errno.number()),
         Reply::Done => to.set_done(()),

@@ -214,3 +214,8 @@ pub struct Interface {
     /// Its addresses, and the lengths of their prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
 }
+
+crate::wire::protocol! {
+    Request: encode::put_request, decode::get_request;
+    Reply: encode::put_reply, decode::get_reply
+}

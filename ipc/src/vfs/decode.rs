@@ -9,7 +9,7 @@ use crate::{
     Errno,
     published::Key,
     vfs_capnp as schema,
-    wire::{self, DecodeError, bounded, count},
+    wire::{DecodeError, bounded, count},
 };
 
 /// PATH_MAX without its NUL.
@@ -25,21 +25,7 @@ pub(crate) const LIST_LIMIT: u32 = 16384;
 /// Options of a mount (a page, as mount(2)).
 const OPTIONS_LIMIT: usize = 4096;
 
-impl Request {
-    /// Reads and checks a request.
-    pub fn decode(bytes: &[u8]) -> Result<Request, DecodeError> {
-        wire::decode(bytes, |message| get_request(message.get_root()?))
-    }
-}
-
-impl Reply {
-    /// Reads and checks a reply.
-    pub fn decode(bytes: &[u8]) -> Result<Reply, DecodeError> {
-        wire::decode(bytes, |message| get_reply(message.get_root()?))
-    }
-}
-
-fn get_request(from: schema::request::Reader<'_>) -> Result<Request, DecodeError> {
+pub(super) fn get_request(from: schema::request::Reader<'_>) -> Result<Request, DecodeError> {
     use schema::request::Which;
     let at = || get_at(from.get_at()?);
     let to = || get_at(from.get_to()?);
@@ -107,7 +93,7 @@ fn get_request(from: schema::request::Reader<'_>) -> Result<Request, DecodeError
     })
 }
 
-fn get_reply(from: schema::reply::Reader<'_>) -> Result<Reply, DecodeError> {
+pub(super) fn get_reply(from: schema::reply::Reader<'_>) -> Result<Reply, DecodeError> {
     use schema::reply::Which;
     Ok(match from.which()? {
         Which::Error(number) => Reply::Error(Errno::new(number)),

@@ -4,26 +4,9 @@ use super::{
     At, Attributes, Caller, DirEntry, Foreign, ForeignFs, FsStatistics, Lock, LockFamily, LockKind, Published, Reply, Request,
     SetTime, Timestamp,
 };
-use crate::{
-    vfs_capnp as schema,
-    wire::{self, list_length},
-};
+use crate::{vfs_capnp as schema, wire::list_length};
 
-impl Request {
-    /// Replaces `into` by this request's bytes.
-    pub fn encode(&self, into: &mut Vec<u8>) {
-        wire::encode(into, |message| put_request(self, message.init_root()));
-    }
-}
-
-impl Reply {
-    /// Replaces `into` by this reply's bytes.
-    pub fn encode(&self, into: &mut Vec<u8>) {
-        wire::encode(into, |message| put_reply(self, message.init_root()));
-    }
-}
-
-fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
+pub(super) fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
     match request {
         Request::Lookup { at, directory } => {
             put_at(at, to.reborrow().init_at());
@@ -190,7 +173,7 @@ fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
     }
 }
 
-fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
+pub(super) fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
     match reply {
         Reply::Error(errno) => to.set_error(errno.number()),
         Reply::Done => to.set_done(()),

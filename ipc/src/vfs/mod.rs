@@ -338,3 +338,8 @@ pub enum Reply {
     /// Where the root of the mount tree ([`NodeId::ROOT`]) is published, and its mount. The region's fd is attached, if there is one.
     Publication { root: Published, mount: u32 },
 }
+
+crate::wire::protocol! {
+    Request: encode::put_request, decode::get_request;
+    Reply: encode::put_reply, decode::get_reply
+}

@@ -6,7 +6,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 use bulkhead_ipc::{
     Errno,
     gofer::{Entry, Handle, Reply, Request},
-    rpc::{Client, RpcError},
+    rpc::{Answered, Asker, Client, RpcError},
     vfs::{Attributes, DirEntry, FsStatistics, SetTime},
 };
 use parking_lot::Mutex;
@@ -43,36 +43,25 @@ pub struct Found {
 
 /// One connection to the gofer.
 pub struct Gofer {
-    client: Client,
+    connection: Asker,
     dropped: Dropped,
-    request: Vec<u8>,
-    reply: Vec<u8>,
 }
 
 impl Gofer {
     /// A connection; `dropped` is the same for all of a process.
     pub fn new(client: Client, dropped: Dropped) -> Gofer {
-        Gofer { client, dropped, request: Vec::new(), reply: Vec::new() }
+        Gofer { connection: Asker::new(client), dropped }
     }
 
     fn call(&mut self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Errno> {
-        request.encode(&mut self.request);
-        let mut fds = match self.client.call(&self.request, &[], &mut self.reply) {
-            Ok(fds) => fds,
-            // The reply is there, without its fd: whoever expects one finds that it is lost.
-            Err(RpcError::OutOfFiles) => Vec::new(),
+        match self.connection.ask(request) {
+            Ok(Answered { reply: Reply::Error(errno), .. }) => Err(errno),
+            // If it was lost, whoever expects an fd finds that.
+            Ok(Answered { reply, mut fds, .. }) => Ok((reply, if fds.len() == 1 { fds.pop() } else { None })),
             Err(error) => {
                 if !matches!(error, RpcError::Closed) {
                     tracing::error!(%error, "the gofer does not answer");
                 }
-                return Err(Errno::EIO);
-            }
-        };
-        match Reply::decode(&self.reply) {
-            Ok(Reply::Error(errno)) => Err(errno),
-            Ok(reply) => Ok((reply, if fds.len() == 1 { fds.pop() } else { None })),
-            Err(error) => {
-                tracing::error!(%error, "the gofer sent nonsense");
                 Err(Errno::EIO)
             }
         }

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, atomic::AtomicU32},
 };
 
-use bulkhead_gofer::{files::Gofer as FileServer, roots::Root, server};
+use bulkhead_gofer::{files::Gofer as FileServer, roots::Root};
 use bulkhead_ipc::{
     Errno,
     rpc::{self, Client, Server},
@@ -63,7 +63,7 @@ fn sandbox_with(mut mounts: Vec<MountSpec>, fill: impl FnOnce(&Path)) -> Sandbox
     let fd = OwnedFd::from(fs::File::open(&path).unwrap());
     let files = Arc::new(FileServer::new(vec![Root::new(fd, readonly).unwrap()], 4096));
     let (client, server_end) = rpc::pair().unwrap();
-    std::thread::spawn(move || server::serve(&files, Server::new(server_end).unwrap()));
+    std::thread::spawn(move || Server::new(server_end).unwrap().serve(|request| files.answer(request)));
     let mut gofer = Gofer::new(Client::new(client).unwrap(), Default::default());
     let world = World::new(&VfsSetup { cpus: vec![0], mounts, nodes: Vec::new() }, &mut gofer).unwrap();
     Sandbox { world, gofer, path }

@@ -11,7 +11,7 @@ use std::{
 use bulkhead_ipc::{
     Errno,
     published::Key,
-    rpc::{Client, RpcError},
+    rpc::{Answered, Asker, Client, RpcError},
     vfs::{Attributes, NodeId, Published, Reply, Request},
 };
 use parking_lot::Mutex;
@@ -25,7 +25,7 @@ use crate::executor::Executor;
 
 /// One connection per worker; calls are synchronous (vfs answers on the same CPU).
 pub struct VfsClient {
-    connections: Vec<Mutex<Connection>>,
+    connections: Vec<Mutex<Asker>>,
     forgotten: Mutex<Forgotten>,
     /// What need not be asked for.
     pub cache: Cache,
@@ -35,12 +35,6 @@ pub struct VfsClient {
     pub(super) locks: LockBook,
     /// The open FIFOs by (device, inode).
     pub(super) fifos: Mutex<HashMap<(u64, u64), Weak<Pipe>>>,
-}
-
-struct Connection {
-    client: Client,
-    request: Vec<u8>,
-    reply: Vec<u8>,
 }
 
 /// References that are to be given back.
@@ -58,9 +52,8 @@ const FORGET_AFTER: Duration = Duration::from_millis(50);
 impl VfsClient {
     /// With one connection per worker.
     pub fn new(clients: Vec<Client>) -> Arc<VfsClient> {
-        let connect = |client| Mutex::new(Connection { client, request: Vec::new(), reply: Vec::new() });
         Arc::new(VfsClient {
-            connections: clients.into_iter().map(connect).collect(),
+            connections: clients.into_iter().map(|client| Mutex::new(Asker::new(client))).collect(),
             forgotten: Mutex::default(),
             cache: Cache::default(),
             root: OnceLock::new(),
@@ -125,32 +118,21 @@ impl VfsClient {
 
     fn exchange(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Errno> {
         let connection = self.connections.get(Executor::current_cpu()).or(self.connections.first()).ok_or(Errno::EIO)?;
-        let mut connection = connection.lock();
-        let Connection { client, request: bytes, reply } = &mut *connection;
-        request.encode(bytes);
-        let fds = match client.call(bytes, &[], reply) {
-            Ok(fds) => fds,
-            Err(RpcError::TooLarge(_)) => return Err(Errno::ENAMETOOLONG),
-            Err(RpcError::OutOfFiles) => {
-                let reply = Reply::decode(reply);
-                drop(connection);
-                if let Ok(Reply::Opened { node, .. }) = reply {
+        let answered = connection.lock().ask(request);
+        match answered {
+            Ok(Answered { reply, fds_lost: true, .. }) => {
+                if let Reply::Opened { node, .. } = reply {
                     self.forget(node);
                 }
-                return Err(Errno::ENFILE);
+                Err(Errno::ENFILE)
             }
+            Ok(Answered { reply: Reply::Error(errno), .. }) => Err(errno),
+            Ok(Answered { reply, fds, .. }) => Ok((reply, fds.into_iter().next())),
+            Err(RpcError::TooLarge(_)) => Err(Errno::ENAMETOOLONG),
             Err(error) => {
                 tracing::error!(%error, "a call to vfs failed");
-                return Err(Errno::EIO);
+                Err(Errno::EIO)
             }
-        };
-        let reply = Reply::decode(reply).map_err(|error| {
-            tracing::error!(%error, "vfs sent nonsense");
-            Errno::EIO
-        })?;
-        match reply {
-            Reply::Error(errno) => Err(errno),
-            reply => Ok((reply, fds.into_iter().next())),
         }
     }
 

@@ -12,7 +12,7 @@ use bulkhead_ipc::{
         Reply, Request, SocketId,
         readiness::{Board, Ready},
     },
-    rpc::Client,
+    rpc::{Answered, Asker, Client},
 };
 use parking_lot::Mutex;
 
@@ -20,23 +20,20 @@ use crate::executor::{Executor, HostPoller, Readiness, WaitQueue, wait_for};
 
 /// One connection per worker; calls are synchronous (netstack answers on the same CPU).
 pub struct NetClient {
-    connections: Vec<Mutex<Connection>>,
+    connections: Vec<Mutex<Asker>>,
     board: Board,
     /// Who waits at the sockets in netstack's slots.
     waiting: Mutex<HashMap<u32, Weak<WaitQueue>>>,
 }
 
-struct Connection {
-    client: Client,
-    request: Vec<u8>,
-    reply: Vec<u8>,
-}
-
 impl NetClient {
     /// With one connection per worker.
     pub fn new(clients: Vec<Client>, board: Board) -> Arc<NetClient> {
-        let connect = |client| Mutex::new(Connection { client, request: Vec::new(), reply: Vec::new() });
-        Arc::new(NetClient { connections: clients.into_iter().map(connect).collect(), board, waiting: Mutex::default() })
+        Arc::new(NetClient {
+            connections: clients.into_iter().map(|client| Mutex::new(Asker::new(client))).collect(),
+            board,
+            waiting: Mutex::default(),
+        })
     }
 
     /// Sends and waits. `Reply::Error` comes back as `Err`; EIO says that netstack has gone or talks nonsense.
@@ -59,18 +56,11 @@ impl NetClient {
 
     fn exchange(&self, request: &Request) -> Result<Reply, Errno> {
         let connection = self.connections.get(Executor::current_cpu()).or(self.connections.first()).ok_or(Errno::EIO)?;
-        let mut connection = connection.lock();
-        let Connection { client, request: bytes, reply } = &mut *connection;
-        request.encode(bytes);
-        if let Err(error) = client.call(bytes, &[], reply) {
-            tracing::warn!(%error, "netstack does not answer");
-            return Err(Errno::EIO);
-        }
-        match Reply::decode(reply) {
-            Ok(Reply::Error(errno)) => Err(errno),
-            Ok(reply) => Ok(reply),
+        match connection.lock().ask(request) {
+            Ok(Answered { reply: Reply::Error(errno), .. }) => Err(errno),
+            Ok(Answered { reply, .. }) => Ok(reply),
             Err(error) => {
-                tracing::warn!(%error, "netstack's answer makes no sense");
+                tracing::warn!(%error, "netstack does not answer");
                 Err(Errno::EIO)
             }
         }
