@@ -1,7 +1,7 @@
 //! Reading and writing Cap'n Proto messages that come from another service: limits, alignment, checked fields. Every codec of
 //! this crate goes through here, and none of it panics on any bytes.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use capnp::{
     message::{Builder, HeapAllocator, Reader, ReaderOptions},
@@ -89,6 +89,33 @@ pub(crate) fn count(length: u32, limit: u32, what: &'static str) -> Result<usize
 /// A length as Cap'n Proto counts it; no list of ours comes near `u32::MAX`.
 pub(crate) fn list_length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// Puts an IP address where 4 or 16 bytes go.
+pub(crate) fn put_ip(address: IpAddr, put: impl FnOnce(&[u8])) {
+    match address {
+        IpAddr::V4(address) => put(&address.octets()),
+        IpAddr::V6(address) => put(&address.octets()),
+    }
+}
+
+/// An IP address; none is no bytes.
+pub(crate) fn ip(octets: &[u8]) -> Result<Option<IpAddr>, DecodeError> {
+    if octets.is_empty() {
+        return Ok(None);
+    }
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).map(Some).map_err(|_| DecodeError::Invalid("an address"))
+}
+
+/// An IP address that has to be there.
+pub(crate) fn required_ip(octets: &[u8]) -> Result<IpAddr, DecodeError> {
+    ip(octets)?.ok_or(DecodeError::Invalid("an address"))
+}
+
+/// A MAC address.
+pub(crate) fn hardware_address(octets: &[u8]) -> Result<[u8; 6], DecodeError> {
+    octets.try_into().map_err(|_| DecodeError::Invalid("hardware address"))
 }
 
 /// Gives a protocol's requests and replies their form on the wire, by the functions that put them there and get them.

@@ -1,11 +1,11 @@
 //! From the wire to types, every field checked: lengths are bounded, addresses have a family's length.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use super::{DATA_LIMIT, Interface, Reply, Request, SocketId, VALUE_LIMIT};
 use crate::{
     Errno, net_capnp as schema,
-    wire::{DecodeError, bounded, count},
+    wire::{DecodeError, bounded, count, hardware_address, ip, required_ip},
 };
 
 /// IFNAMSIZ without its NUL.
@@ -80,18 +80,17 @@ fn interface(from: schema::interface::Reader<'_>) -> Result<Interface, DecodeErr
     let list = from.get_addresses()?;
     let mut addresses = Vec::with_capacity(count(list.len(), LIST_LIMIT, "count of addresses")?);
     for from in list.iter() {
-        let address = ip(from.get_address()?)?.ok_or(DecodeError::Invalid("an address"))?;
+        let address = required_ip(from.get_address()?)?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         addresses.push((address, from.get_length().min(most)));
     }
-    let hardware_address = from.get_hardware_address()?;
     let name = bounded(from.get_name()?.as_bytes(), NAME_LIMIT, "name of an interface")?;
     Ok(Interface {
         index: from.get_index(),
         name: String::from_utf8(name).map_err(|_| DecodeError::Invalid("name of an interface"))?,
-        hardware_address: match hardware_address {
+        hardware_address: match from.get_hardware_address()? {
             [] => None,
-            octets => Some(octets.try_into().map_err(|_| DecodeError::Invalid("hardware address"))?),
+            octets => Some(hardware_address(octets)?),
         },
         mtu: from.get_mtu(),
         up: from.get_up(),
@@ -105,13 +104,4 @@ fn endpoint(from: schema::endpoint::Reader<'_>) -> Result<Option<SocketAddr>, De
         IpAddr::V4(_) => SocketAddr::new(address, port),
         IpAddr::V6(address) => SocketAddr::V6(SocketAddrV6::new(address, port, 0, scope)),
     }))
-}
-
-fn ip(octets: &[u8]) -> Result<Option<IpAddr>, DecodeError> {
-    Ok(match octets.len() {
-        0 => None,
-        4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
-        16 => <[u8; 16]>::try_from(octets).ok().map(|octets| IpAddr::V6(Ipv6Addr::from(octets))),
-        _ => return Err(DecodeError::Invalid("an address")),
-    })
 }

@@ -1,9 +1,12 @@
 //! From types to the wire.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{Interface, Reply, Request};
-use crate::{net_capnp as schema, wire::list_length};
+use crate::{
+    net_capnp as schema,
+    wire::{list_length, put_ip},
+};
 
 pub(super) fn put_request(request: &Request, mut to: schema::request::Builder<'_>) {
     match request {
@@ -120,23 +123,16 @@ fn interface(from: &Interface, mut to: schema::interface::Builder<'_>) {
     let mut addresses = to.init_addresses(list_length(from.addresses.len()));
     for (n, (address, length)) in (0..).zip(&from.addresses) {
         let mut to = addresses.reborrow().get(n);
-        octets(*address, |octets| to.set_address(octets));
+        put_ip(*address, |octets| to.set_address(octets));
         to.set_length(*length);
     }
 }
 
 fn endpoint(from: Option<SocketAddr>, mut to: schema::endpoint::Builder<'_>) {
     let Some(from) = from else { return };
-    octets(from.ip(), |octets| to.set_address(octets));
+    put_ip(from.ip(), |octets| to.set_address(octets));
     to.set_port(from.port());
     if let SocketAddr::V6(from) = from {
         to.set_scope(from.scope_id());
-    }
-}
-
-fn octets(address: IpAddr, put: impl FnOnce(&[u8])) {
-    match address {
-        IpAddr::V4(address) => put(&address.octets()),
-        IpAddr::V6(address) => put(&address.octets()),
     }
 }

@@ -7,7 +7,7 @@ use capnp::struct_list;
 use super::decode::{list, string};
 use crate::{
     control_capnp as schema,
-    wire::{DecodeError, list_length},
+    wire::{DecodeError, hardware_address, ip, list_length, put_ip, required_ip},
 };
 
 /// Interfaces and routes.
@@ -87,23 +87,23 @@ pub(super) fn encode(from: &Network, mut to: schema::network::Builder<'_>) {
         let mut addresses = to.reborrow().init_addresses(list_length(from.addresses.len()));
         for (n, from) in (0..).zip(&from.addresses) {
             let mut to = addresses.reborrow().get(n);
-            to.set_address(&octets(Some(from.address)));
+            put_ip(from.address, |octets| to.set_address(octets));
             to.set_prefix(from.prefix);
         }
         let mut neighbours = to.init_neighbours(list_length(from.neighbours.len()));
         for (n, from) in (0..).zip(&from.neighbours) {
             let mut to = neighbours.reborrow().get(n);
-            to.set_address(&octets(Some(from.address)));
+            put_ip(from.address, |octets| to.set_address(octets));
             to.set_hardware_address(&from.hardware_address);
         }
     }
     let mut routes = to.init_routes(list_length(from.routes.len()));
     for (n, from) in (0..).zip(&from.routes) {
         let mut to = routes.reborrow().get(n);
-        to.set_destination(&octets(Some(from.destination)));
+        put_ip(from.destination, |octets| to.set_destination(octets));
         to.set_prefix(from.prefix);
-        to.set_gateway(&octets(from.gateway));
-        to.set_source(&octets(from.source));
+        from.gateway.into_iter().for_each(|gateway| put_ip(gateway, |octets| to.set_gateway(octets)));
+        from.source.into_iter().for_each(|source| put_ip(source, |octets| to.set_source(octets)));
         to.set_interface(from.interface);
         to.set_metric(from.metric);
     }
@@ -120,19 +120,19 @@ pub(super) fn decode(from: schema::network::Reader<'_>) -> Result<Network, Decod
             addresses: addresses(from.get_addresses()?)?,
             neighbours: list(from.get_neighbours()?, "neighbours", |from| {
                 Ok(NeighbourSpec {
-                    address: required(from.get_address()?)?,
+                    address: required_ip(from.get_address()?)?,
                     hardware_address: hardware_address(from.get_hardware_address()?)?,
                 })
             })?,
         })
     })?;
     let routes = list(from.get_routes()?, "routes", |from| {
-        let destination = required(from.get_destination()?)?;
+        let destination = required_ip(from.get_destination()?)?;
         Ok(RouteSpec {
             destination,
             prefix: prefix(destination, from.get_prefix())?,
-            gateway: address(from.get_gateway()?)?,
-            source: address(from.get_source()?)?,
+            gateway: ip(from.get_gateway()?)?,
+            source: ip(from.get_source()?)?,
             interface: from.get_interface(),
             metric: from.get_metric(),
         })
@@ -142,33 +142,9 @@ pub(super) fn decode(from: schema::network::Reader<'_>) -> Result<Network, Decod
 
 fn addresses(from: struct_list::Reader<'_, schema::address_spec::Owned>) -> Result<Vec<AddressSpec>, DecodeError> {
     list(from, "addresses", |from| {
-        let address = required(from.get_address()?)?;
+        let address = required_ip(from.get_address()?)?;
         Ok(AddressSpec { address, prefix: prefix(address, from.get_prefix())? })
     })
-}
-
-fn octets(address: Option<IpAddr>) -> Vec<u8> {
-    match address {
-        None => Vec::new(),
-        Some(IpAddr::V4(address)) => address.octets().to_vec(),
-        Some(IpAddr::V6(address)) => address.octets().to_vec(),
-    }
-}
-
-fn address(octets: &[u8]) -> Result<Option<IpAddr>, DecodeError> {
-    if octets.is_empty() {
-        return Ok(None);
-    }
-    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).map(Some).map_err(|_| DecodeError::Invalid("address"))
-}
-
-fn required(octets: &[u8]) -> Result<IpAddr, DecodeError> {
-    address(octets)?.ok_or(DecodeError::Invalid("address"))
-}
-
-fn hardware_address(octets: &[u8]) -> Result<[u8; 6], DecodeError> {
-    octets.try_into().map_err(|_| DecodeError::Invalid("hardware address"))
 }
 
 fn prefix(address: IpAddr, bits: u8) -> Result<u8, DecodeError> {
