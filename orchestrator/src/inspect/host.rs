@@ -3,54 +3,10 @@
 use std::fs;
 
 use super::proto::supervisor::Confinement;
+use crate::oci::CAPABILITY_NAMES;
 
 /// Microseconds of a clock tick (USER_HZ is 100 on every Linux).
 const TICK: u64 = 10_000;
-
-/// Names of the capabilities, by bit.
-const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
 
 /// Kinds of namespaces.
 const NAMESPACES: [&str; 7] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
@@ -102,7 +58,7 @@ fn parse_status(status: &str) -> Confinement {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let number = |name: &str| field(name).and_then(|text| text.split_whitespace().next()?.parse::<u32>().ok()).unwrap_or(0);
     let capabilities = field("CapEff").and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
-    let named = CAPABILITIES.iter().enumerate().filter(|(bit, _)| capabilities & 1 << bit != 0);
+    let named = CAPABILITY_NAMES.iter().enumerate().filter(|(bit, _)| capabilities & 1 << bit != 0);
     Confinement {
         seccomp: match number("Seccomp") {
             0 => "none",

@@ -1,6 +1,7 @@
 //! From an OCI bundle to what the services are told. `config` reads and checks config.json; the other modules turn its parts
 //! into `ipc::setup` types. Nothing here changes anything on the host.
 
+mod annotation;
 mod capabilities;
 mod complaint;
 pub mod config;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-use super::complaint::Complaint;
+use super::{annotation, complaint::Complaint};
 use crate::{log::Log, network::Namespace};
 
 /// Bulkhead's own setting, of the same name as the flag `--network`.
@@ -23,14 +23,7 @@ pub enum NetworkMode {
 impl NetworkMode {
     /// What a container's annotations say, if they do.
     pub fn of(annotations: &BTreeMap<String, String>) -> Result<Option<NetworkMode>, Complaint> {
-        match annotations.get(ANNOTATION).map(String::as_str) {
-            None => Ok(None),
-            Some("sandbox") => Ok(Some(NetworkMode::Sandbox)),
-            Some("none") => Ok(Some(NetworkMode::None)),
-            Some(other) => {
-                Err(Complaint::new(format!("annotations.{ANNOTATION}"), format!("{other:?} is neither sandbox nor none")))
-            }
-        }
+        annotation::value(annotations, ANNOTATION)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::complaint::Complaint;
+use super::{annotation, complaint::Complaint};
 
 /// Bulkhead's own setting, of the same name as the flag `--overlay`.
 const ANNOTATION: &str = "dev.bulkhead.overlay";
@@ -20,13 +20,6 @@ pub enum Overlay {
 impl Overlay {
     /// What a container's annotations say, if they do.
     pub fn of(annotations: &BTreeMap<String, String>) -> Result<Option<Overlay>, Complaint> {
-        match annotations.get(ANNOTATION).map(String::as_str) {
-            None => Ok(None),
-            Some("memory") => Ok(Some(Overlay::Memory)),
-            Some("none") => Ok(Some(Overlay::None)),
-            Some(other) => {
-                Err(Complaint::new(format!("annotations.{ANNOTATION}"), format!("{other:?} is neither memory nor none")))
-            }
-        }
+        annotation::value(annotations, ANNOTATION)
     }
 }
